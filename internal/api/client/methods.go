@@ -1,0 +1,138 @@
+package client
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"banger/internal/api"
+	"banger/internal/vm"
+)
+
+// Version asks who answers.
+func (c *Client) Version(ctx context.Context) (v api.Version, err error) {
+	err = c.json(ctx, "asking its version", http.MethodGet, api.PathVersion, nil, &v)
+	return v, err
+}
+
+// Status asks how the daemon is.
+func (c *Client) Status(ctx context.Context) (s api.Status, err error) {
+	err = c.json(ctx, "asking its status", http.MethodGet, api.PathStatus, nil, &s)
+	return s, err
+}
+
+// Shutdown asks the daemon to end. It returns when the daemon has agreed, not when it is gone.
+func (c *Client) Shutdown(ctx context.Context) error {
+	return c.json(ctx, "asking it to stop", http.MethodPost, api.PathStop, nil, nil)
+}
+
+// VMs lists all VMs.
+func (c *Client) VMs(ctx context.Context) (records []vm.VMRecord, err error) {
+	err = c.json(ctx, "listing VMs", http.MethodGet, api.PathVMs, nil, &records)
+	return records, err
+}
+
+// Summaries returns a few words of every VM.
+func (c *Client) Summaries(ctx context.Context) (all []api.VMSummary, err error) {
+	err = c.json(ctx, "listing VMs", http.MethodGet, api.PathSummary, nil, &all)
+	return all, err
+}
+
+// VM returns one VM with what is true of it now.
+func (c *Client) VM(ctx context.Context, ref string) (v api.VMView, err error) {
+	err = c.json(ctx, "reading VM "+ref, http.MethodGet, path(api.PathVM, ref), nil, &v)
+	return v, err
+}
+
+// Create makes a VM, and starts it where asked.
+func (c *Client) Create(ctx context.Context, r api.CreateRequest, onEvent func(vm.Event)) (*vm.VMRecord, error) {
+	return c.record(ctx, "creating a VM", http.MethodPost, api.PathVMs, r, onEvent)
+}
+
+// Start starts a VM and waits until it is ready.
+func (c *Client) Start(ctx context.Context, ref string, onEvent func(vm.Event)) (*vm.VMRecord, error) {
+	return c.record(ctx, "starting VM "+ref, http.MethodPost, path(api.PathVMStart, ref), nil, onEvent)
+}
+
+// Stop ends a VM's run.
+func (c *Client) Stop(ctx context.Context, ref string, r api.StopRequest, onEvent func(vm.Event)) (*vm.VMRecord, error) {
+	return c.record(ctx, "stopping VM "+ref, http.MethodPost, path(api.PathVMStop, ref), r, onEvent)
+}
+
+// record makes a stream request whose outcome is a VM.
+func (c *Client) record(ctx context.Context, what, method, path string, body any, onEvent func(vm.Event)) (*vm.VMRecord, error) {
+	m, err := c.Stream(ctx, what, method, path, body, onEvent)
+	if err != nil {
+		return nil, err
+	}
+	if m.VM == nil {
+		return nil, vm.Errorf(vm.CodeInternal, "%s: the daemon's answer names no VM", what)
+	}
+	return m.VM, nil
+}
+
+// Delete removes a VM with everything of it, and returns when nothing is left.
+func (c *Client) Delete(ctx context.Context, ref string, onEvent func(vm.Event)) error {
+	_, err := c.Stream(ctx, "deleting VM "+ref, http.MethodDelete, path(api.PathVM, ref), nil, onEvent)
+	return err
+}
+
+// Logs opens a VM's console log. tail < 0 = all of it.
+func (c *Client) Logs(ctx context.Context, ref string, follow bool, tail int) (io.ReadCloser, error) {
+	q := url.Values{}
+	if follow {
+		q.Set("follow", "1")
+	}
+	if tail >= 0 {
+		q.Set("tail", strconv.Itoa(tail))
+	}
+	resp, err := c.send(ctx, "reading the log of VM "+ref, http.MethodGet, path(api.PathVMLogs, ref)+"?"+q.Encode(), nil, nil)
+	if err != nil {
+		return nil, err
+	}
+	return resp.Body, nil
+}
+
+// Images lists all images.
+func (c *Client) Images(ctx context.Context) (images []vm.Image, err error) {
+	err = c.json(ctx, "listing images", http.MethodGet, api.PathImages, nil, &images)
+	return images, err
+}
+
+// Build builds an image.
+func (c *Client) Build(ctx context.Context, r api.BuildRequest, onEvent func(vm.Event)) (*vm.Image, error) {
+	m, err := c.Stream(ctx, "building an image of "+r.Recipe, http.MethodPost, api.PathBuild, r, onEvent)
+	if err != nil {
+		return nil, err
+	}
+	if m.Image == nil {
+		return nil, vm.Errorf(vm.CodeInternal, "building an image of %s: the daemon's answer names no image", r.Recipe)
+	}
+	return m.Image, nil
+}
+
+// Kernels lists all kernels.
+func (c *Client) Kernels(ctx context.Context) (kernels []vm.Kernel, err error) {
+	err = c.json(ctx, "listing kernels", http.MethodGet, api.PathKernels, nil, &kernels)
+	return kernels, err
+}
+
+// Import imports a kernel.
+func (c *Client) Import(ctx context.Context, r api.ImportRequest, onEvent func(vm.Event)) (*vm.Kernel, error) {
+	m, err := c.Stream(ctx, "importing a kernel", http.MethodPost, api.PathImport, r, onEvent)
+	if err != nil {
+		return nil, err
+	}
+	if m.Kernel == nil {
+		return nil, vm.Errorf(vm.CodeInternal, "importing a kernel: the daemon's answer names no kernel")
+	}
+	return m.Kernel, nil
+}
+
+// Doctor has the daemon look at its host.
+func (c *Client) Doctor(ctx context.Context) (problems []api.Problem, err error) {
+	err = c.json(ctx, "checking the host", http.MethodGet, api.PathDoctor, nil, &problems)
+	return problems, err
+}

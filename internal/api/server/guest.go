@@ -1,0 +1,99 @@
+package server
+
+import (
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"reflect"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"banger/internal/api"
+	"banger/internal/guest"
+	"banger/internal/vm"
+)
+
+func typeOf[T any]() reflect.Type { return reflect.TypeFor[T]() }
+
+// streamRoutes are the paths that are not one JSON body: event stream, logs, and what is passed through to the agent.
+// huma does not serve them, so they are described to its document by hand.
+func (s *server) streamRoutes(h huma.API, mux *http.ServeMux) {
+	describe := func(method, path, id, summary, content string, schema *huma.Schema) {
+		o := op(method, path, id, summary)
+		o.Responses = map[string]*huma.Response{"200": {Description: summary, Content: map[string]*huma.MediaType{content: {Schema: schema}}}}
+		h.OpenAPI().AddOperation(&o)
+	}
+	bytes := &huma.Schema{Type: huma.TypeString, Format: "binary"}
+	describe("GET", api.PathEvents, "events", "What happens from now on, a line each", ndjson, huma.SchemaFromType(s.schemas, typeOf[vm.Event]()))
+	describe("GET", api.PathVMLogs, "vm-logs", "A guest's console", "text/plain", bytes)
+	describe("POST", api.PathVMExec, "vm-exec", "Run a command; upgraded to "+guest.UpgradeExec+" frames", guest.UpgradeExec, bytes)
+	describe("POST", api.PathVMSSH, "vm-ssh", "One SSH connection; upgraded to "+guest.UpgradeRaw, guest.UpgradeRaw, bytes)
+	describe("GET", api.PathVMFiles, "vm-files-get", "A path of the guest as a tar stream", "application/x-tar", bytes)
+	describe("PUT", api.PathVMFiles, "vm-files-put", "Extract a tar stream in a directory of the guest", "application/x-tar", bytes)
+	describe("HEAD", api.PathVMFiles, "vm-files-head", "What a path of the guest is, in header "+guest.StatHeader, "application/x-tar", bytes)
+
+	mux.HandleFunc("GET "+api.PathEvents, s.events)
+	mux.HandleFunc("GET "+api.PathVMLogs, s.logs)
+	mux.HandleFunc("POST "+api.PathVMExec, s.exec)
+	mux.HandleFunc("POST "+api.PathVMSSH, s.toAgent(guest.PathSSH))
+	mux.HandleFunc("GET "+api.PathVMFiles, s.toAgent(guest.PathFiles)) // GET serves HEAD too
+	mux.HandleFunc("PUT "+api.PathVMFiles, s.toAgent(guest.PathFiles))
+}
+
+func (s *server) events(w http.ResponseWriter, r *http.Request) {
+	events, err := s.Engine.Events(r.Context(), r.URL.Query().Get("vm"))
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	w.Header().Set("Content-Type", ndjson)
+	w.WriteHeader(http.StatusOK)
+	http.NewResponseController(w).Flush() //nolint:errcheck // the client notices what it does not get
+	lines := newEventLines(w)
+	for e := range events {
+		if lines.write(e) != nil {
+			return
+		}
+	}
+}
+
+// exec runs a command in the guest. It is a session: a VM made with --rm goes with it.
+func (s *server) exec(w http.ResponseWriter, r *http.Request) {
+	c, end, err := s.Engine.Session(r.Context(), r.PathValue("ref"))
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	defer end()
+	s.proxy(c, guest.PathExec).ServeHTTP(w, r)
+}
+
+// toAgent passes a request through to the same-named path of the VM's agent.
+func (s *server) toAgent(path string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		c, err := s.Engine.Agent(r.Context(), r.PathValue("ref"))
+		if err != nil {
+			writeError(w, err)
+			return
+		}
+		s.proxy(c, path).ServeHTTP(w, r)
+	}
+}
+
+// proxy passes a request and its answer, upgrades included, between client and agent.
+func (s *server) proxy(c *guest.Client, path string) *httputil.ReverseProxy {
+	return &httputil.ReverseProxy{
+		Transport:     c.Transport(),
+		FlushInterval: -1,
+		Rewrite: func(p *httputil.ProxyRequest) {
+			p.Out.URL = &url.URL{Scheme: "http", Host: "guest", Path: path, RawQuery: p.In.URL.RawQuery}
+			p.Out.Host = "guest"
+		},
+		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
+			if r.Context().Err() == nil {
+				s.Log.Warn("request to the agent failed", "path", path, "error", err)
+			}
+			writeError(w, vm.Errorf(vm.CodeUnavailable, "reach the guest's agent: %w", err).WithHint("banger vm logs shows the guest's console"))
+		},
+	}
+}

@@ -1,0 +1,108 @@
+package server
+
+import (
+	"context"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"banger/internal/api"
+	"banger/internal/guest"
+	"banger/internal/vm"
+)
+
+// stopInput spells out ref: huma does not look into embedded fields of unexported types.
+type stopInput struct {
+	Ref  string           `path:"ref" doc:"the VM's name, its id, or a unique prefix of the id"`
+	Body *api.StopRequest `required:"false"`
+}
+
+func (s *server) vmRoutes(h huma.API) {
+	e := s.Engine
+	huma.Register(h, op("GET", api.PathVMs, "vm-list", "List VMs"), func(ctx context.Context, _ *empty) (*body[[]vm.VMRecord], error) {
+		return answer(s.records(ctx))
+	})
+	huma.Register(h, op("GET", api.PathSummary, "vm-summaries", "List VMs, a few words of each"), func(ctx context.Context, _ *empty) (*body[[]api.VMSummary], error) {
+		records, err := e.Store.SharedVMs(ctx)
+		all := make([]api.VMSummary, 0, len(records))
+		for _, r := range records {
+			all = append(all, api.SummaryOf(e.Seen(r)))
+		}
+		return answer(all, err)
+	})
+	huma.Register(h, op("GET", api.PathVM, "vm-show", "One VM: the record, its handles, what was just seen"), func(ctx context.Context, in *ref) (*body[api.VMView], error) {
+		return answer(s.view(ctx, in.Ref))
+	})
+	huma.Register(h, op("GET", api.PathVMStats, "vm-stats", "A guest's load"), func(ctx context.Context, in *ref) (*body[guest.Stats], error) {
+		c, err := e.Agent(ctx, in.Ref)
+		if err != nil {
+			return nil, fail(err)
+		}
+		return answer(c.Stats(ctx))
+	})
+	huma.Register(h, s.streamed("POST", api.PathVMs, "vm-create", "Make a VM, and start it where asked"),
+		func(_ context.Context, in *struct{ Body api.CreateRequest }) (*huma.StreamResponse, error) {
+			return stream(func(ctx context.Context, report vm.Report) (api.Message, error) {
+				r, err := e.Create(ctx, in.Body, report)
+				if err == nil && in.Body.Start && !in.Body.NoWait {
+					// The record first: a client that goes away now must know what it began.
+					report.Send(vm.Event{VM: r.ID, Name: r.Name, Kind: "state", State: r.State})
+					r, err = e.AwaitStarted(ctx, r.ID, report)
+				}
+				return api.Message{VM: &r}, err
+			}), nil
+		})
+	huma.Register(h, s.streamed("POST", api.PathVMStart, "vm-start", "Start a VM"),
+		func(_ context.Context, in *ref) (*huma.StreamResponse, error) {
+			return stream(func(ctx context.Context, report vm.Report) (api.Message, error) {
+				r, err := e.Start(ctx, in.Ref)
+				if err == nil {
+					r, err = e.AwaitStarted(ctx, r.ID, report)
+				}
+				return api.Message{VM: &r}, err
+			}), nil
+		})
+	huma.Register(h, s.streamed("POST", api.PathVMStop, "vm-stop", "Stop a VM"),
+		func(_ context.Context, in *stopInput) (*huma.StreamResponse, error) {
+			return stream(func(ctx context.Context, report vm.Report) (api.Message, error) {
+				var how api.StopRequest
+				if in.Body != nil {
+					how = *in.Body
+				}
+				r, err := e.Stop(ctx, in.Ref, how.Force, time.Duration(how.GraceMs)*time.Millisecond)
+				if err == nil {
+					r, err = e.AwaitStopped(ctx, r.ID, report)
+				}
+				return api.Message{VM: &r}, err
+			}), nil
+		})
+	huma.Register(h, s.streamed("DELETE", api.PathVM, "vm-delete", "Delete a VM with everything of it"),
+		func(_ context.Context, in *ref) (*huma.StreamResponse, error) {
+			return stream(func(ctx context.Context, report vm.Report) (api.Message, error) {
+				r, err := e.Delete(ctx, in.Ref)
+				if err == nil {
+					err = e.AwaitGone(ctx, r.ID, report)
+				}
+				return api.Message{VM: &r}, err
+			}), nil
+		})
+}
+
+func (s *server) records(ctx context.Context) ([]vm.VMRecord, error) {
+	records, err := s.Engine.Store.VMs(ctx)
+	for i, r := range records {
+		records[i] = s.Engine.Seen(r)
+	}
+	return records, err
+}
+
+func (s *server) view(ctx context.Context, name string) (api.VMView, error) {
+	r, err := s.Engine.Store.VMByRef(ctx, name)
+	if err != nil {
+		return api.VMView{}, err
+	}
+	return api.VMView{
+		VMRecord: s.Engine.Seen(r), Handles: s.Engine.Handles.Get(r.ID), Observed: s.Engine.Observe(r),
+		VMDir: r.Runtime.VMDir, SSH: s.Engine.SSHAccess(r), VMMWhy: s.Engine.WhyVMM(ctx, r),
+	}, nil
+}

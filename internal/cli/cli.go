@@ -1,0 +1,86 @@
+// Package cli is the command line of banger: one file per command. It turns flags into requests to the daemon and
+// answers into text, JSON and exit codes.
+//
+// It decides nothing about VMs and touches nothing of the host but its own terminal, the user's files in `vm cp`, and
+// the daemon's start (package launch). Everyday commands must start in milliseconds: nothing heavy may be imported.
+package cli
+
+import (
+	"context"
+	"os"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+
+	"banger/internal/act"
+	"banger/internal/version"
+)
+
+// app is one run of the program.
+type app struct {
+	in       *os.File
+	out, err *os.File // out carries what was asked for, err everything meant for people
+	signals  *signals
+}
+
+// Main runs one command line and returns the exit code.
+func Main(args []string) int {
+	debug.SetGCPercent(400) // a short life: collecting what a long list decodes to costs more than it takes
+	ctx, signals := catchSignals(context.Background())
+	defer signals.stop()
+	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, signals: signals}
+	if err := act.Arm(os.Getenv); err != nil {
+		return a.exitCode(err)
+	}
+	root := a.root()
+	root.SetArgs(args)
+	return a.exitCode(root.ExecuteContext(ctx))
+}
+
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "banger",
+		Short: "Throw-away Linux machines in one command",
+		Long: `banger makes a Linux virtual machine, runs a command in it and brings back its output and exit status.
+
+Machines are kept until they are deleted: stop and start them, open a shell, copy files in and out.
+The daemon bangerd does the work; it starts by itself. BANGER_ROOT=DIR keeps everything of one daemon under DIR.`,
+		Example: `  banger vm run -- cat /etc/hostname      make a VM, run a command in it
+  banger vm run --rm -- make test         the same, and nothing is left
+  banger vm run --name web                make a VM named web and open a shell in it
+  banger vm exec web -- uname -r          run a command in it
+  banger vm ssh web                       connect by ssh
+  banger ps                               list VMs
+  banger vm delete web                    remove it`,
+		Args:             group,
+		RunE:             help,
+		Version:          version.String(),
+		SilenceErrors:    true, // exit.go prints them
+		SilenceUsage:     true,
+		TraverseChildren: true,
+	}
+	root.SetVersionTemplate("banger {{.Version}}\n")
+	root.SetFlagErrorFunc(flagError)
+	root.SetOut(a.out)
+	root.SetErr(a.err)
+	ps := newList(a)
+	ps.Use, ps.Aliases, ps.Short, ps.Example = "ps", nil, "List VMs (short for vm list)", "  banger ps\n  banger ps --json"
+	root.AddCommand(newVM(a), newImage(a), newKernel(a), newVMM(a), newDaemon(a), newDoctor(a), newVersion(a), newCompletion(a), ps)
+	root.SetHelpCommand(newHelp())
+	return root
+}
+
+// newVM groups the commands about VMs.
+func newVM(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "vm",
+		Short:   "Make, use and remove VMs",
+		Long:    "Make, use and remove virtual machines.\n\nA VM is named by its name, its id, or a unique beginning of its id.",
+		Example: "  banger vm run --name web -d\n  banger vm exec web -- uname -r\n  banger vm delete web",
+		Args:    group,
+		RunE:    help,
+	}
+	cmd.AddCommand(newRun(a), newCreate(a), newStart(a), newStop(a), newKill(a), newDelete(a), newList(a), newShow(a),
+		newExec(a), newSSH(a), newProxy(a), newCp(a), newLogs(a))
+	return cmd
+}

@@ -1,0 +1,192 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"banger/internal/api/client"
+	"banger/internal/cli/tarcopy"
+	"banger/internal/vm"
+)
+
+// maxLinks is how many symbolic links are followed to find what a path in a guest is.
+const maxLinks = 40
+
+// copying is one `vm cp`.
+type copying struct {
+	*app
+	c *client.Client
+	p *progress
+	o tarcopy.Options
+}
+
+// copyIn copies from this machine or stdin into a VM.
+func (cp copying) copyIn(ctx context.Context, src, dst place) error {
+	arrived := cp.p.follow(ctx, cp.c, dst.vm)
+	kind, real, err := cp.kind(ctx, dst)
+	arrived(err == nil)
+	if err != nil {
+		return err
+	}
+	if src.stream() {
+		if kind != tarcopy.Dir {
+			return fmt.Errorf("%s is not a directory: a tar stream is unpacked into one", dst)
+		}
+		return cp.put(ctx, place{dst.vm, real}, func(w io.Writer) error {
+			if cp.o.Owner {
+				_, err := io.Copy(w, cp.in)
+				return err
+			}
+			return tarcopy.Disown(w, cp.in)
+		})
+	}
+	stat := os.Lstat
+	if cp.o.Follow || strings.HasSuffix(src.path, "/") || strings.HasSuffix(src.path, "/.") {
+		stat = os.Stat
+	}
+	fi, err := stat(src.path)
+	if err != nil {
+		return err
+	}
+	t, err := tarcopy.Resolve(named(src.path), fi.IsDir(), real, kind)
+	if err != nil {
+		return err
+	}
+	return cp.put(ctx, place{dst.vm, t.Dir}, func(w io.Writer) error { return tarcopy.Pack(ctx, w, src.path, t.Name, cp.o) })
+}
+
+// put sends what write writes. An error of write breaks the request off, so that the guest discards what is half there.
+func (cp copying) put(ctx context.Context, dst place, write func(io.Writer) error) error {
+	cp.p.copying()
+	r, w := io.Pipe()
+	written := make(chan error, 1)
+	go func() {
+		err := write(io.MultiWriter(w, &cp.p.moved))
+		w.CloseWithError(err)
+		written <- err
+	}()
+	err := cp.c.PutFiles(ctx, dst.vm, dst.path, r)
+	r.CloseWithError(errStopped)
+	return broken(err, <-written)
+}
+
+// broken is why a copy failed: sent is the request's error, written that of what wrote its body.
+func broken(sent, written error) error {
+	// A body that nobody wants any more is closed by us or by net/http. What was answered, if anything, says why.
+	if errors.Is(written, errStopped) || sent != nil && errors.Is(written, io.ErrClosedPipe) {
+		return sent
+	}
+	if written != nil {
+		return written // the cause; the other only tells that the request broke
+	}
+	return sent
+}
+
+var errStopped = errors.New("the receiver stopped")
+
+// copyOut copies from a VM to this machine or stdout.
+func (cp copying) copyOut(ctx context.Context, src, dst place) error {
+	arrived := cp.p.follow(ctx, cp.c, src.vm)
+	st, err := cp.c.StatFile(ctx, src.vm, path.Clean(src.path))
+	arrived(err == nil)
+	if err != nil {
+		return err
+	}
+	from, isDir := path.Clean(src.path), fs.FileMode(st.Mode).IsDir()
+	if cp.o.Follow || strings.HasSuffix(src.path, "/") || strings.HasSuffix(src.path, "/.") {
+		kind, real, err := cp.kind(ctx, src)
+		if err != nil {
+			return err
+		}
+		from, isDir = path.Clean(real), kind == tarcopy.Dir
+	}
+	var t tarcopy.Target
+	if !dst.stream() {
+		if t, err = localTarget(src.path, isDir, dst.path); err != nil {
+			return err
+		}
+	}
+	r, err := cp.c.GetFiles(ctx, src.vm, from)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	if dst.stream() {
+		cp.p.finish(true) // who reads the stream may write to the same terminal
+		_, err = io.Copy(cp.out, r)
+	} else {
+		cp.p.copying()
+		err = tarcopy.Unpack(io.TeeReader(r, &cp.p.moved), t, cp.o)
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+func localTarget(src string, srcDir bool, dst string) (tarcopy.Target, error) {
+	kind := tarcopy.Missing
+	if fi, err := os.Stat(dst); err == nil {
+		kind = tarcopy.File
+		if fi.IsDir() {
+			kind = tarcopy.Dir
+		} else if real, err := filepath.EvalSymlinks(dst); err == nil && !strings.HasSuffix(dst, "/") {
+			dst = real // the file is replaced, not the link to it
+		}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return tarcopy.Target{}, err
+	}
+	return tarcopy.Resolve(src, srcDir, dst, kind)
+}
+
+// named gives a path without a name of its own (such as "..") the one it has in the file system.
+func named(src string) string {
+	if base := path.Base(src); base == ".." {
+		if abs, err := filepath.Abs(src); err == nil {
+			return abs
+		}
+	}
+	return src
+}
+
+// kind finds what a path in a VM is, following links as the guest would; a trailing "/" of the path is kept.
+func (cp copying) kind(ctx context.Context, p place) (tarcopy.Kind, string, error) {
+	file := p.path
+	for range maxLinks {
+		st, err := cp.c.StatFile(ctx, p.vm, path.Clean(file))
+		if vm.CodeOf(err) == vm.CodeNotFound && !cp.noSuchVM(ctx, p.vm) {
+			return tarcopy.Missing, file, nil
+		}
+		if err != nil {
+			return tarcopy.Missing, file, err
+		}
+		switch mode := fs.FileMode(st.Mode); {
+		case mode.IsDir():
+			return tarcopy.Dir, file, nil
+		case mode&fs.ModeSymlink == 0:
+			return tarcopy.File, file, nil
+		}
+		target := st.LinkTarget
+		if !path.IsAbs(target) {
+			target = path.Join(path.Dir(path.Clean(file)), target)
+		}
+		if strings.HasSuffix(file, "/") {
+			target += "/"
+		}
+		file = target
+	}
+	return tarcopy.Missing, file, fmt.Errorf("%s: too many symbolic links", p)
+}
+
+// noSuchVM tells a missing VM from a missing file: an answer to HEAD has no body that would say.
+func (cp copying) noSuchVM(ctx context.Context, ref string) bool {
+	_, err := cp.c.VM(ctx, ref)
+	return vm.CodeOf(err) == vm.CodeNotFound
+}

@@ -1,0 +1,92 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"banger/internal/api"
+	"banger/internal/api/client"
+	"banger/internal/vm"
+)
+
+// newImage groups the commands about images.
+func newImage(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "image",
+		Short:   "Build and list images, the root file systems of VMs",
+		Long:    "Build and list images, the root file systems of VMs.",
+		Example: "  banger image build debian-bookworm\n  banger image list",
+		Args:    group,
+		RunE:    help,
+	}
+	cmd.AddCommand(newImageBuild(a), newImageList(a))
+	return cmd
+}
+
+func newImageBuild(a *app) *cobra.Command {
+	var request api.BuildRequest
+	cmd := &cobra.Command{
+		Use:   "build [flags] [RECIPE]",
+		Short: "Build an image from Debian packages",
+		Long: `Build an image from Debian packages, and print its name. RECIPE is ` + vm.DefaultImage + ` (the default); the image has its name unless
+--name gives another.
+
+Packages come from the mirrors this host is configured with, unless --mirror names another.`,
+		Example: "  banger image build debian-bookworm\n  banger image build --name dev --packages git,make debian-bookworm",
+		Args:    atMost("RECIPE"),
+	}
+	cmd.Flags().StringVar(&request.Name, "name", "", "`NAME` of the image (default: the recipe's)")
+	cmd.Flags().StringSliceVarP(&request.Packages, "packages", "p", nil, "add Debian `PACKAGES`, separated by commas; can be given again")
+	cmd.Flags().StringVar(&request.Mirror, "mirror", "", "`URL` of the Debian mirror to use")
+	cmd.Flags().BoolVar(&request.Force, "force", false, "build it even when it is there")
+	quiet := quietFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		request.Recipe = vm.DefaultImage
+		if len(args) > 0 {
+			request.Recipe = args[0]
+		}
+		return a.with(cmd.Context(), *quiet, func(ctx context.Context, c *client.Client, p *progress) error {
+			image, err := c.Build(ctx, request, p.event)
+			if err != nil {
+				return err
+			}
+			p.finish(true)
+			_, err = fmt.Fprintln(a.out, image.Name)
+			return err
+		})
+	}
+	return cmd
+}
+
+func newImageList(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "list",
+		Aliases: []string{"ls"},
+		Short:   "List images",
+		Long:    "List images, with the size they take on this host's disk.",
+		Example: "  banger image list\n  banger image list --json",
+		Args:    atMost(),
+	}
+	asJSON := jsonFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		return a.with(cmd.Context(), true, func(ctx context.Context, c *client.Client, _ *progress) error {
+			images, err := c.Images(ctx)
+			if err != nil {
+				return err
+			}
+			if *asJSON {
+				return printJSON(a.out, images)
+			}
+			t := &table{}
+			t.row("NAME", "DIGEST", "SIZE", "CREATED", "SOURCE")
+			for _, i := range images {
+				t.row(i.Name, shortDigest(i.Digest), formatSize(i.Size), age(time.Now(), i.CreatedAt), i.Source)
+			}
+			return t.write(a.out)
+		})
+	}
+	return cmd
+}

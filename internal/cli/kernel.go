@@ -1,0 +1,121 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"banger/internal/api"
+	"banger/internal/api/client"
+	"banger/internal/vm"
+)
+
+// newKernel groups the commands about kernels.
+func newKernel(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "kernel",
+		Short:   "Import and list guest kernels",
+		Long:    "Import and list guest kernels, each with its modules.",
+		Example: "  banger kernel import\n  banger kernel list",
+		Args:    group,
+		RunE:    help,
+	}
+	cmd.AddCommand(newKernelImport(a), newKernelList(a))
+	return cmd
+}
+
+func newKernelImport(a *app) *cobra.Command {
+	var request api.ImportRequest
+	cmd := &cobra.Command{
+		Use:   "import [flags] [SOURCE]",
+		Short: "Import a kernel with its modules",
+		Long: `Import a kernel with its modules, and print its name. SOURCE is
+
+  FILE.deb             a Debian kernel package
+  FILE                 a vmlinux or bzImage that needs no modules
+  apt:PACKAGE          a package fetched by apt, without installing it
+  installed[:RELEASE]  a kernel this host has installed, by default the running one
+
+Without SOURCE it is the default kernel, ` + vm.DefaultKernel + `.`,
+		Example: "  banger kernel import\n  banger kernel import --name my-kernel ./linux-image.deb\n  banger kernel import installed",
+		Args:    atMost("SOURCE"),
+	}
+	cmd.Flags().StringVar(&request.Name, "name", "", "`NAME` of the kernel (default: after its source)")
+	quiet := quietFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			source, err := kernelSource(args[0])
+			if err != nil {
+				return err
+			}
+			request.Source = source
+		}
+		return a.with(cmd.Context(), *quiet, func(ctx context.Context, c *client.Client, p *progress) error {
+			kernel, err := c.Import(ctx, request, p.event)
+			if err != nil {
+				return err
+			}
+			p.finish(true)
+			_, err = fmt.Fprintln(a.out, kernel.Name)
+			return err
+		})
+	}
+	return cmd
+}
+
+// kernelSource makes a file's path absolute: the daemon works in another directory. A file that is not there may be a
+// mistyped word.
+func kernelSource(source string) (string, error) {
+	if strings.HasPrefix(source, "apt:") || source == "installed" || strings.HasPrefix(source, "installed:") {
+		return source, nil
+	}
+	path, err := filepath.Abs(source)
+	if err == nil {
+		_, err = os.Stat(path)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", vm.Errorf(vm.CodeNotFound, "import kernel %s: no such file", source).
+			WithHint("a source is a .deb, vmlinux or bzImage file, apt:PACKAGE or installed[:RELEASE]")
+	}
+	if err != nil {
+		return "", vm.Errorf(vm.CodeInvalid, "import kernel %s: %w", source, err)
+	}
+	return path, nil
+}
+
+func newKernelList(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "list",
+		Aliases: []string{"ls"},
+		Short:   "List kernels",
+		Long:    "List kernels, with the size they take on this host's disk.",
+		Example: "  banger kernel list\n  banger kernel list --json",
+		Args:    atMost(),
+	}
+	asJSON := jsonFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		return a.with(cmd.Context(), true, func(ctx context.Context, c *client.Client, _ *progress) error {
+			kernels, err := c.Kernels(ctx)
+			if err != nil {
+				return err
+			}
+			if *asJSON {
+				return printJSON(a.out, kernels)
+			}
+			t := &table{}
+			t.row("NAME", "RELEASE", "DIGEST", "SIZE", "CREATED", "SOURCE")
+			for _, k := range kernels {
+				t.row(k.Name, k.Release, shortDigest(k.Digest), formatSize(k.Size), age(time.Now(), k.CreatedAt), k.Source)
+			}
+			return t.write(a.out)
+		})
+	}
+	return cmd
+}

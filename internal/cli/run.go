@@ -1,0 +1,177 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"banger/internal/api"
+	"banger/internal/api/client"
+	"banger/internal/guest"
+	"banger/internal/vm"
+)
+
+// loginShell finds the guest's best shell; the guest knows, we do not.
+var loginShell = []string{"/bin/sh", "-c", `for s in "$SHELL" /bin/bash /bin/sh; do [ -x "$s" ] && exec "$s" -l; done`}
+
+// run is one `vm run`.
+type run struct {
+	*app
+	create api.CreateRequest
+	exec   guest.ExecRequest
+	remove bool // --rm
+	quiet  bool
+}
+
+func newRun(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "run [flags] [--] [COMMAND [ARG...]]",
+		Short: "Make a VM and run a command in it",
+		Long: `Make a VM, start it, run a command in it, and exit with the command's status.
+
+The VM stays, and its name is printed on stderr, unless --rm is given. Without a command, on a terminal, a shell opens;
+with -d the VM starts and its name is printed on stdout. Input that is not a terminal is passed to the command.
+An image or kernel that is not there yet is built or imported first. config.toml can set other defaults than
+those below.
+
+With --network user the guest reaches services that listen only on this host's loopback, at 10.0.2.2.
+
+Exit status: the command's own; 125 when banger failed, 126 when the command could not be invoked, 127 when it was not
+found, 130 on Ctrl-C.`,
+		Example: `  banger vm run -- cat /etc/hostname
+  banger vm run --rm -- sh -c 'exit 42'
+  echo hi | banger vm run --rm -- cat
+  banger vm run --name web --memory 1G -d
+  banger vm run -it --rm -- bash`,
+	}
+	cmd.Flags().SetInterspersed(false)
+	vmFlags, execFlags := newVMFlags(cmd), newExecFlags(cmd)
+	remove := cmd.Flags().Bool("rm", false, "remove the VM when the command ends")
+	detach := cmd.Flags().BoolP("detach", "d", false, "start the VM, print its name, and leave it running")
+	quiet := cmd.Flags().BoolP("quiet", "q", false, "show neither progress nor, at the end, the name of a VM that stays")
+	cmd.RunE = func(cmd *cobra.Command, argv []string) error {
+		r := run{app: a, remove: *remove, quiet: *quiet}
+		var err error
+		if r.create, err = vmFlags.create(cmd); err != nil {
+			return err
+		}
+		r.create.Start, r.create.AutoRemove, r.create.NoWait = true, *remove, !*detach
+		if *detach {
+			if err := checkDetached(cmd, argv, *remove); err != nil {
+				return err
+			}
+			return a.with(cmd.Context(), *quiet, r.detached)
+		}
+		if len(argv) == 0 {
+			if !term.IsTerminal(int(a.in.Fd())) || !term.IsTerminal(int(a.out.Fd())) {
+				return usage(cmd, "missing command: there is no terminal to open a shell on")
+			}
+			argv, execFlags.tty = loginShell, true
+		}
+		if !cmd.Flags().Changed("interactive") && !term.IsTerminal(int(a.in.Fd())) {
+			execFlags.interactive = true
+		}
+		if r.exec, err = execFlags.request(a, cmd, argv); err != nil {
+			return err
+		}
+		return a.with(cmd.Context(), *quiet, r.attached)
+	}
+	return cmd
+}
+
+// checkDetached refuses what makes no sense with -d.
+func checkDetached(cmd *cobra.Command, argv []string, remove bool) error {
+	if remove {
+		return usage(cmd, "--rm and -d contradict each other: a detached VM has no command whose end would remove it")
+	}
+	if len(argv) > 0 {
+		return usage(cmd, "-d takes no command: start the VM, then use 'banger vm exec NAME -- %s'", argv[0])
+	}
+	for _, flag := range []string{"interactive", "tty", "env", "workdir", "user"} {
+		if cmd.Flags().Changed(flag) {
+			return usage(cmd, "--%s and -d contradict each other: a detached VM runs no command", flag)
+		}
+	}
+	return nil
+}
+
+// detached starts the VM and waits until it is ready.
+func (r run) detached(ctx context.Context, c *client.Client, p *progress) error {
+	record, err := r.begin(ctx, c, p)
+	if err != nil {
+		return err
+	}
+	p.finish(true)
+	_, err = fmt.Fprintln(r.out, record.Name)
+	return err
+}
+
+// begin makes the VM. Interrupted, it removes what it may have begun.
+func (r run) begin(ctx context.Context, c *client.Client, p *progress) (*vm.VMRecord, error) {
+	var begun atomic.Value // the id, as soon as an event tells it
+	record, err := c.Create(ctx, r.create, func(e vm.Event) {
+		if e.VM != "" {
+			begun.Store(e.VM)
+		}
+		p.event(e)
+	})
+	if id, ok := begun.Load().(vm.ID); ok && ctx.Err() != nil {
+		p.finish(false)
+		r.delete(ctx, c, id)
+	}
+	return record, err
+}
+
+// attached runs the command and removes the VM where it shall not stay: with --rm, and when Ctrl-C came before the
+// command began.
+func (r run) attached(ctx context.Context, c *client.Client, p *progress) error {
+	record, err := r.begin(ctx, c, p)
+	if err != nil {
+		return err
+	}
+	err = r.open(ctx, c, p, record)
+	p.finish(false)
+	if r.remove {
+		r.delete(ctx, c, record.ID)
+	} else if gone := (unstarted{}); !r.quiet && !errors.As(err, &gone) {
+		fmt.Fprintf(r.err, "banger: VM %s stays; 'banger vm delete %s' removes it\n", record.Name, record.Name)
+	}
+	return err
+}
+
+// open waits for the VM to be ready, showing how it gets there, and holds the command's session.
+func (r run) open(ctx context.Context, c *client.Client, p *progress, record *vm.VMRecord) error {
+	following, stop := context.WithCancel(ctx)
+	defer stop()
+	go func() { _ = c.Events(following, string(record.ID), p.event) }() // what it misses is only not shown
+	p.waiting("starting " + record.Name)
+	conn, err := c.Exec(ctx, string(record.ID), r.exec)
+	stop()
+	p.finish(err == nil)
+	if err != nil {
+		if ctx.Err() != nil && !r.remove {
+			r.delete(ctx, c, record.ID)
+			return unstarted{err}
+		}
+		return err
+	}
+	return r.session(ctx, conn, r.exec, record.Name)
+}
+
+// unstarted wraps the error of a run that was interrupted before its command began: nothing of the VM stays.
+type unstarted struct{ error }
+
+func (u unstarted) Unwrap() error { return u.error }
+
+// delete removes the VM even though the command was interrupted, and returns when nothing of it is left. The daemon
+// may have been quicker. A failure is told, but the command's exit status stays what it was.
+func (r run) delete(ctx context.Context, c *client.Client, id vm.ID) {
+	err := c.Delete(context.WithoutCancel(ctx), string(id), nil)
+	if err != nil && vm.CodeOf(err) != vm.CodeNotFound {
+		r.report(err)
+	}
+}

@@ -1,0 +1,162 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"banger/internal/api"
+	"banger/internal/api/client"
+	"banger/internal/vm"
+)
+
+func newShow(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "show [flags] NAME...",
+		Short: "Show what a VM is, and what is true of it now",
+		Long: `Show what a VM is (its specification), what serves it now (process, kernel objects), and what was just seen of it.
+
+With --json: one object for one NAME, an array for several.`,
+		Example: "  banger vm show web\n  banger vm show web --json",
+		Args:    oneOrMore("NAME"),
+
+		ValidArgsFunction: a.completeVMs(0),
+	}
+	asJSON := jsonFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, names []string) error {
+		return a.with(cmd.Context(), true, func(ctx context.Context, c *client.Client, _ *progress) error {
+			views := []api.VMView{}
+			failed := false
+			for _, name := range names {
+				v, err := c.VM(ctx, name)
+				if ctx.Err() != nil {
+					return err
+				}
+				if err != nil {
+					a.report(err)
+					failed = true
+					continue
+				}
+				views = append(views, v)
+			}
+			if err := a.printViews(views, *asJSON, len(names) == 1); err != nil {
+				return err
+			}
+			if failed {
+				return exit(exitFailed)
+			}
+			return nil
+		})
+	}
+	return cmd
+}
+
+func (a *app) printViews(views []api.VMView, asJSON, single bool) error {
+	if asJSON && single {
+		if len(views) == 0 {
+			return nil
+		}
+		return printJSON(a.out, views[0])
+	}
+	if asJSON {
+		return printJSON(a.out, views)
+	}
+	for i, v := range views {
+		if i > 0 {
+			fmt.Fprintln(a.out)
+		}
+		if err := viewTable(time.Now(), v).write(a.out); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// viewTable shows a VM to people, as "key:  value" lines. What is empty is left out.
+func viewTable(now time.Time, v api.VMView) *table {
+	t := &table{}
+	line := func(key, value string) {
+		if value != "" {
+			t.row(key+":", value)
+		}
+	}
+	line("Name", v.Name)
+	line("ID", string(v.ID))
+	line("State", stateLine(now, v))
+	errorLines(line, now, v.Runtime)
+	line("Image", v.Image+after("  ", shortDigest(v.ImageDigest)))
+	line("Kernel", v.Kernel+after("  ", shortDigest(v.KernelDigest)))
+	line("CPUs", strconv.Itoa(v.Spec.VCPU))
+	line("Memory", formatSize(v.Spec.MemoryMiB*mib))
+	line("Work disk", formatSize(v.Spec.DiskSize)+" at /root")
+	line("VMM", chosen(v.VMM, v.Spec.VMM)+after(", ", v.Observed.Accel))
+	line("Why this VMM", v.VMMWhy)
+	line("Disk driver", chosen(v.Disk, v.Spec.Disk))
+	line("Network", chosen(v.Network, v.Spec.Network))
+	line("IP", v.Runtime.GuestIP)
+	line("Host name", v.Runtime.DNSName)
+	line("Created", v.CreatedAt.Local().Format(time.DateTime)+", "+age(now, v.CreatedAt))
+	line("Directory", v.VMDir)
+	line("Console log", v.Runtime.LogPath)
+	handleLines(line, v.Handles)
+	return t
+}
+
+func stateLine(now time.Time, v api.VMView) string {
+	s := string(v.State)
+	if v.State == vm.StateRunning {
+		if !v.StartedAt.IsZero() {
+			s += " for " + span(now.Sub(v.StartedAt))
+		}
+		if !v.Observed.Ready {
+			s += ", the guest's agent does not answer"
+		}
+	}
+	return s
+}
+
+// errorLines tell what went wrong last, since when, and when what failed is tried again.
+func errorLines(line func(key, value string), now time.Time, r vm.VMRuntime) {
+	line("Last error", r.LastError)
+	if r.LastError == "" || r.LastErrorAt.IsZero() {
+		return
+	}
+	since := r.LastErrorAt.Local().Format(time.DateTime) + ", " + age(now, r.LastErrorAt)
+	if r.Attempts > 0 {
+		since += ", " + strconv.Itoa(r.Attempts) + " failed so far"
+	}
+	line("Since", since)
+	switch {
+	case r.Attempts == 0:
+	case r.RetryAt.After(now):
+		line("Next try", "in "+span(r.RetryAt.Sub(now).Round(time.Second)))
+	default:
+		line("Next try", "now")
+	}
+}
+
+// chosen tells what serves a VM and whether it was asked for.
+func chosen(what, asked string) string {
+	if what == "" {
+		return asked
+	}
+	if asked == "auto" {
+		return what + " (chosen by banger)"
+	}
+	return what
+}
+
+func handleLines(line func(key, value string), h vm.VMHandles) {
+	if h.PID != 0 {
+		line("Process", strconv.Itoa(h.PID))
+	}
+	line("Cgroup", h.Cgroup)
+	line("Tap device", h.TapDevice)
+	line("Base loop", h.BaseLoop)
+	line("COW loop", h.CowLoop)
+	line("DM name", h.DMName)
+	line("DM device", h.DMDev)
+}

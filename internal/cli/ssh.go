@@ -1,0 +1,133 @@
+package cli
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"banger/internal/api"
+	"banger/internal/vm"
+)
+
+func newSSH(a *app) *cobra.Command {
+	var user string
+	var options []string
+	cmd := &cobra.Command{
+		Use:   "ssh [flags] NAME [--] [COMMAND [ARG...]]",
+		Short: "Connect to a running VM with the ssh client",
+		Long: `Connect to a running VM with this machine's own ssh client: a shell, or a command whose arguments arrive as they are.
+
+The guest needs no ssh server and no network: the connection goes through the daemon. The VM's host key was made by the
+daemon and is checked. Your ssh configuration is read, but your agent and X11 are not forwarded unless -o asks for it.`,
+		Example: `  banger vm ssh web
+  banger vm ssh web -- uname -r
+  banger vm ssh -o LocalForward='8080 localhost:80' web`,
+		ValidArgsFunction: a.completeVMs(1),
+	}
+	cmd.Flags().SetInterspersed(false)
+	cmd.Flags().StringVarP(&user, "login", "l", "", "`USER` to log in as (default root)")
+	cmd.Flags().StringArrayVarP(&options, "option", "o", nil, "`OPTION` for ssh, as in ssh_config; before banger's own")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		name, argv, err := nameAndCommand(cmd, args)
+		if err != nil {
+			return err
+		}
+		binary, err := exec.LookPath("ssh")
+		if err != nil {
+			return vm.Errorf(vm.CodeMissing, "connect to VM %s: there is no ssh client: %w", name, err).
+				WithHint("install openssh-client, or use 'banger vm exec -it %s bash'", name)
+		}
+		self, err := os.Executable()
+		if err != nil {
+			return vm.Errorf(vm.CodeInternal, "find this program: %w", err)
+		}
+		c, err := a.connect()
+		if err != nil {
+			return err
+		}
+		view, err := c.VM(cmd.Context(), name)
+		if err != nil {
+			return err
+		}
+		if err := reachable(view); err != nil {
+			return err
+		}
+		if user == "" {
+			user = view.SSH.User
+		}
+		if err := syscall.Exec(binary, sshArgs(view, user, self, options, argv), os.Environ()); err != nil {
+			return vm.Errorf(vm.CodeMissing, "run %s: %w", binary, err)
+		}
+		return nil
+	}
+	return cmd
+}
+
+func reachable(v api.VMView) error {
+	if v.State != vm.StateRunning && v.State != vm.StateStarting {
+		return vm.Errorf(vm.CodeNotRunning, "VM %s is not running, it is %s", v.Name, v.State).
+			WithHint("start it with 'banger vm start %s'", v.Name)
+	}
+	if v.SSH == nil {
+		return vm.Errorf(vm.CodeUnavailable, "VM %s has no ssh access", v.Name)
+	}
+	return nil
+}
+
+// sshArgs is the command line of ssh. The first value of an option counts: the user's -o come before ours, and both
+// before the user's configuration. Connection sharing is off: a shared connection could lead to an older VM of the same
+// name.
+func sshArgs(v api.VMView, user, self string, options, argv []string) []string {
+	proxy := percent(quote(self)) + " vm proxy " + string(v.ID)
+	args := []string{"ssh"}
+	for _, o := range options {
+		args = append(args, "-o", o)
+	}
+	for _, o := range []string{
+		"ProxyCommand=" + proxy,
+		"IdentityFile=" + sshWord(v.SSH.IdentityFile), "IdentitiesOnly=yes", "PasswordAuthentication=no", "KbdInteractiveAuthentication=no",
+		"UserKnownHostsFile=" + sshWord(v.SSH.KnownHosts), "GlobalKnownHostsFile=none", "HostKeyAlias=" + v.SSH.HostKeyAlias,
+		"StrictHostKeyChecking=yes", "CheckHostIP=no", "UpdateHostKeys=no",
+		"ControlMaster=no", "ControlPath=none", "ForwardAgent=no", "ForwardX11=no",
+	} {
+		args = append(args, "-o", o)
+	}
+	args = append(args, "-l", user, "--", v.Name+".vm")
+	if len(argv) > 0 {
+		args = append(args, quoteAll(argv))
+	}
+	return args
+}
+
+// quote makes one word of a POSIX shell.
+func quote(s string) string {
+	if s != "" && strings.IndexFunc(s, unsafe) < 0 {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+func unsafe(r rune) bool {
+	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("@%+=:,./-_", r)
+}
+
+// quoteAll quotes each argument: ssh joins what it is given with spaces, and the guest's shell splits it again.
+func quoteAll(argv []string) string {
+	words := make([]string, len(argv))
+	for i, arg := range argv {
+		words[i] = quote(arg)
+	}
+	return strings.Join(words, " ")
+}
+
+// percent protects s from ssh's %-tokens.
+func percent(s string) string { return strings.ReplaceAll(s, "%", "%%") }
+
+// sshWord writes a path as one word of an ssh option.
+func sshWord(path string) string {
+	return fmt.Sprintf(`"%s"`, strings.NewReplacer(`\`, `\\`, `"`, `\"`, "%", "%%").Replace(path))
+}

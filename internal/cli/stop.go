@@ -1,0 +1,35 @@
+package cli
+
+import (
+	"context"
+	"math"
+
+	"github.com/spf13/cobra"
+
+	"banger/internal/api"
+	"banger/internal/api/client"
+	"banger/internal/vm"
+)
+
+func newStop(a *app) *cobra.Command {
+	grace := 10
+	cmd := &cobra.Command{
+		Use:   "stop [flags] NAME...",
+		Short: "Stop running VMs",
+		Long: `Stop running VMs: disks are written, processes are asked to end, the machine is powered off. Processes that are still there
+after the time of --time are killed; the disks have the time they need after that. A VM that does not answer is ended without
+its help, and 'banger vm show' says so. Disks are kept; 'banger vm start' starts it again.`,
+		Example: "  banger vm stop web\n  banger vm stop --time 60 web db",
+	}
+	cmd.Flags().IntVarP(&grace, "time", "t", grace, "`SECONDS` its processes have to end")
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
+		if grace < 1 || grace > math.MaxInt32/1000 {
+			return usage(cmd, "--time %d: it must be from 1 to %d seconds", grace, math.MaxInt32/1000)
+		}
+		return nil
+	}
+	return eachCommand(a, cmd, func(ctx context.Context, c *client.Client, name string, onEvent func(vm.Event)) error {
+		_, err := c.Stop(ctx, name, api.StopRequest{GraceMs: grace * 1000}, onEvent)
+		return err
+	})
+}

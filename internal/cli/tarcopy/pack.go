@@ -1,0 +1,141 @@
+package tarcopy
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+)
+
+// Options of both directions.
+type Options struct {
+	Owner  bool              // keep numeric owners (and set-id bits when unpacking); else root's, or the caller's
+	Follow bool              // pack what the source points to when it is a symbolic link
+	Warn   func(path string) // told of each socket and device that is left out; may be nil
+}
+
+// Pack writes src, a file or a directory with all below it, as a tar stream whose top entry is called name. With
+// Contents, the directory itself has no entry. Links are kept, but see Options.Follow.
+func Pack(ctx context.Context, w io.Writer, src, name string, o Options) error {
+	if o.Follow || name == Contents {
+		real, err := filepath.EvalSymlinks(src)
+		if err != nil {
+			return err
+		}
+		src = real
+	}
+	tw := tar.NewWriter(w)
+	err := filepath.WalkDir(src, func(file string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		rel, err := filepath.Rel(src, file)
+		if err != nil {
+			return err
+		}
+		if name == Contents && rel == "." {
+			return nil
+		}
+		return o.packOne(tw, file, path.Join(name, filepath.ToSlash(rel)))
+	})
+	if err != nil {
+		return err
+	}
+	return tw.Close()
+}
+
+func (o Options) packOne(tw *tar.Writer, file, name string) error {
+	fi, err := os.Lstat(file)
+	if err != nil {
+		return err
+	}
+	if !fi.IsDir() && !fi.Mode().IsRegular() && fi.Mode()&fs.ModeSymlink == 0 {
+		if o.Warn != nil {
+			o.Warn(file)
+		}
+		return nil
+	}
+	var link string
+	if fi.Mode()&fs.ModeSymlink != 0 {
+		if link, err = os.Readlink(file); err != nil {
+			return err
+		}
+	}
+	if !fi.Mode().IsRegular() {
+		h, err := o.header(fi, name, link)
+		if err != nil {
+			return err
+		}
+		return tw.WriteHeader(h)
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if fi, err = f.Stat(); err != nil { // of the file that is open, whatever the name means by now
+		return err
+	}
+	h, err := o.header(fi, name, "")
+	if err != nil {
+		return err
+	}
+	if err := tw.WriteHeader(h); err != nil {
+		return err
+	}
+	if _, err := io.CopyN(tw, f, h.Size); errors.Is(err, io.EOF) {
+		return fmt.Errorf("%s became shorter while it was copied", file)
+	} else if err != nil {
+		return err
+	}
+	return nil
+}
+
+func (o Options) header(fi fs.FileInfo, name, link string) (*tar.Header, error) {
+	h, err := tar.FileInfoHeader(nameless{fi}, link)
+	if err != nil {
+		return nil, err
+	}
+	if h.Name = name; fi.IsDir() {
+		h.Name += "/"
+	}
+	if !o.Owner {
+		h.Uid, h.Gid = 0, 0
+	}
+	return h, nil
+}
+
+// nameless keeps package tar from looking up users and groups: numbers are what counts in a guest.
+type nameless struct{ fs.FileInfo }
+
+func (nameless) Uname() (string, error) { return "", nil }
+func (nameless) Gname() (string, error) { return "", nil }
+
+// Disown copies a tar stream and gives every entry to root.
+func Disown(w io.Writer, r io.Reader) error {
+	tr, tw := tar.NewReader(r), tar.NewWriter(w)
+	for {
+		h, err := tr.Next()
+		if errors.Is(err, io.EOF) {
+			return tw.Close()
+		}
+		if err != nil {
+			return fmt.Errorf("read the tar stream: %w", err)
+		}
+		h.Uid, h.Gid, h.Uname, h.Gname = 0, 0, "", ""
+		if err := tw.WriteHeader(h); err != nil {
+			return fmt.Errorf("write the tar stream: %w", err)
+		}
+		if _, err := io.Copy(tw, tr); err != nil {
+			return fmt.Errorf("copy the tar stream: %w", err)
+		}
+	}
+}

@@ -1,0 +1,115 @@
+package cli
+
+import (
+	"errors"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"banger/internal/vm"
+)
+
+// usage makes the error of a wrong command line; it points to the command's help.
+func usage(cmd *cobra.Command, format string, args ...any) error {
+	return vm.Errorf(vm.CodeInvalid, format, args...).WithHint("see '%s --help'", cmd.CommandPath())
+}
+
+// flagError tells of the nearest flag where one does not exist.
+func flagError(cmd *cobra.Command, err error) error {
+	var unknown *pflag.NotExistError
+	if errors.As(err, &unknown) && len(unknown.GetSpecifiedName()) > 1 {
+		best, near := 3, "" // as far as cobra looks for commands
+		cmd.Flags().VisitAll(func(f *pflag.Flag) {
+			if d := distance(unknown.GetSpecifiedName(), f.Name); d < best && !f.Hidden {
+				best, near = d, f.Name
+			}
+		})
+		if near != "" {
+			return vm.Errorf(vm.CodeInvalid, "%w", err).WithHint("did you mean --%s?", near)
+		}
+	}
+	return usage(cmd, "%w", err)
+}
+
+// distance counts the letters to insert, delete or replace between a and b (Levenshtein).
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			replace := diagonal
+			if a[i] != b[j] {
+				replace++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(replace, row[j]+1, diagonal+1)
+		}
+	}
+	return row[len(b)]
+}
+
+// group is the Args of a command that only groups others: cobra would answer an unknown one with help and success.
+func group(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	cmd.SuggestionsMinimumDistance = 2
+	e := vm.Errorf(vm.CodeInvalid, "unknown command %q", cmd.CommandPath()+" "+args[0])
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		for i := range near {
+			near[i] = "'" + cmd.CommandPath() + " " + near[i] + "'"
+		}
+		return e.WithHint("did you mean %s?", strings.Join(near, " or "))
+	}
+	return e.WithHint("see '%s --help'", cmd.CommandPath())
+}
+
+// exactly takes one argument for each of the names.
+func exactly(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) < len(names) {
+			return usage(cmd, "missing %s", names[len(args)])
+		}
+		return atMost(names...)(cmd, args)
+	}
+}
+
+// atMost takes up to one argument for each of the names.
+func atMost(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) > len(names) {
+			return usage(cmd, "unexpected argument %q", args[len(names)])
+		}
+		return nil
+	}
+}
+
+// oneOrMore takes any number of arguments but none.
+func oneOrMore(name string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return usage(cmd, "missing %s", name)
+		}
+		return nil
+	}
+}
+
+// nameAndCommand splits "NAME [--] CMD ARG...". A flag after NAME would silently become the command's first word.
+func nameAndCommand(cmd *cobra.Command, args []string) (name string, argv []string, err error) {
+	if len(args) == 0 {
+		return "", nil, usage(cmd, "missing NAME")
+	}
+	name, argv = args[0], args[1:]
+	if len(argv) > 0 && argv[0] == "--" {
+		return name, argv[1:], nil
+	}
+	if len(argv) > 0 && strings.HasPrefix(argv[0], "-") {
+		return "", nil, usage(cmd, "flag %s stands after the VM's name: put it before, or -- between", argv[0])
+	}
+	return name, argv, nil
+}

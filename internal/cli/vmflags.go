@@ -1,0 +1,75 @@
+package cli
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"banger/internal/api"
+	"banger/internal/vm"
+)
+
+// vmFlags are the flags that run and create share.
+type vmFlags struct {
+	request      api.CreateRequest
+	memory, disk sizeFlag
+}
+
+func newVMFlags(cmd *cobra.Command) *vmFlags {
+	v := &vmFlags{memory: sizeFlag{min: vm.MinMemory, max: vm.MaxMemory}, disk: sizeFlag{min: vm.MinDisk, max: vm.MaxDisk}}
+	f := cmd.Flags()
+	f.StringVar(&v.request.Name, "name", "", "`NAME` of the VM; without it one is made up")
+	f.StringVar(&v.request.Image, "image", "", "`IMAGE` to boot (see 'banger image list')")
+	f.StringVar(&v.request.Kernel, "kernel", "", "`KERNEL` to boot (see 'banger kernel list')")
+	f.IntVar(&v.request.VCPU, "vcpu", 0, fmt.Sprintf("`NUMBER` of virtual CPUs, at most %d", vm.MaxVCPU))
+	f.Var(&v.memory, "memory", "memory, as 512M or 2G; a bare number is MiB")
+	f.Var(&v.disk, "disk-size", "size of the work disk at /root, as 8G; it takes space only as it fills")
+	f.StringVar(&v.request.VMM, "vmm", "", "machine monitor (`DRIVER`): "+oneOf(vm.VMMDrivers()))
+	f.StringVar(&v.request.Disk, "disk", "", "how the image is made writable (`DRIVER`): "+oneOf(vm.DiskDrivers()))
+	f.StringVar(&v.request.Network, "network", "", "network (`DRIVER`): "+oneOf(vm.NetworkDrivers()))
+	for name, drivers := range map[string][]string{"vmm": vm.VMMDrivers(), "disk": vm.DiskDrivers(), "network": vm.NetworkDrivers()} {
+		_ = cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(append([]string{vm.Auto}, drivers...), cobra.ShellCompDirectiveNoFileComp))
+	}
+	// Only shown: what is not given is not sent, and the daemon fills it in from config.toml, which may say otherwise.
+	for name, value := range map[string]string{
+		"image": vm.DefaultImage, "kernel": vm.DefaultKernel, "vcpu": strconv.Itoa(vm.DefaultVCPU), "memory": vm.DefaultMemory,
+		"disk-size": vm.DefaultDisk, "vmm": vm.Auto, "disk": vm.Auto, "network": vm.Auto,
+	} {
+		f.Lookup(name).DefValue = value
+	}
+	return v
+}
+
+// oneOf tells what a driver flag takes.
+func oneOf(drivers []string) string { return vm.Auto + " or one of: " + strings.Join(drivers, ", ") }
+
+// create checks the flags and makes the request. Nothing has been sent when it refuses.
+func (v *vmFlags) create(cmd *cobra.Command) (api.CreateRequest, error) {
+	r := v.request
+	f := cmd.Flags()
+	if f.Changed("name") {
+		if err := vm.ValidateName(r.Name); err != nil {
+			return r, err
+		}
+	}
+	if f.Changed("vcpu") && (r.VCPU < vm.MinVCPU || r.VCPU > vm.MaxVCPU) {
+		return r, usage(cmd, "--vcpu %d: it must be from %d to %d", r.VCPU, vm.MinVCPU, vm.MaxVCPU)
+	}
+	for _, choice := range []struct {
+		flag, value string
+		known       []string
+	}{{"vmm", r.VMM, vm.VMMDrivers()}, {"disk", r.Disk, vm.DiskDrivers()}, {"network", r.Network, vm.NetworkDrivers()}} {
+		if f.Changed(choice.flag) && !vm.IsDriver(choice.value, choice.known) {
+			return r, usage(cmd, "--%s %s: it must be %s", choice.flag, choice.value, oneOf(choice.known))
+		}
+	}
+	for _, name := range []string{"image", "kernel"} {
+		if f.Changed(name) && f.Lookup(name).Value.String() == "" {
+			return r, usage(cmd, "--%s is empty", name)
+		}
+	}
+	r.MemoryMiB, r.DiskSize = v.memory.bytes/mib, v.disk.bytes
+	return r, nil
+}

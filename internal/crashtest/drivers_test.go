@@ -1,0 +1,210 @@
+package crashtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"banger/internal/act"
+	"banger/internal/disk"
+	"banger/internal/host/cgroup"
+	"banger/internal/host/file"
+	"banger/internal/network"
+	"banger/internal/vm"
+	"banger/internal/vmm"
+)
+
+// snapDisks are overlays of loop devices and device-mapper, in the order of disk/dmsnap.
+type snapDisks struct {
+	k      *machine
+	shared chan struct{} // held while an image's loop device is looked for until a device stands on it
+}
+
+var _ disk.Driver = snapDisks{}
+
+func newDisks(k *machine) snapDisks { return snapDisks{k, make(chan struct{}, 1)} }
+
+func (snapDisks) Name() string                                { return "dmsnap" }
+func (snapDisks) Suits(string) bool                           { return true }
+func (snapDisks) Probe(context.Context, string, string) error { return nil }
+
+// Sweep has nothing to clear away: its Probe makes nothing.
+func (snapDisks) Sweep(context.Context, []string, string) error { return nil }
+
+func (d snapDisks) Ensure(ctx context.Context, o disk.Overlay) (disk.Attached, error) {
+	if _, err := os.Stat(o.Base); err != nil {
+		return disk.Attached{}, err
+	}
+	err := file.Create(ctx, "overlay", o.Path, func(tmp string) error { return os.WriteFile(tmp, []byte("on "+o.Base+"\n"), 0o600) })
+	if err != nil {
+		return disk.Attached{}, err
+	}
+	name := dmOf(vm.ID(o.ID))
+	d.shared <- struct{}{}
+	defer func() { <-d.shared }()
+	base, err := d.loop(ctx, o.Base, true)
+	if err != nil {
+		return disk.Attached{}, err
+	}
+	cow, err := d.loop(ctx, o.Path, false)
+	if err != nil {
+		return disk.Attached{}, err
+	}
+	if !d.k.hasDM(name) {
+		if err := act.Do(ctx, "dm", func() error { return d.k.makeDM(name, base, cow) }); err != nil {
+			return disk.Attached{}, fmt.Errorf("make device %s: %w", name, err)
+		}
+	}
+	return disk.Attached{Path: "/dev/mapper/" + name, Format: "raw", Block: true, BaseLoop: base, CowLoop: cow, DMName: name}, nil
+}
+
+func (d snapDisks) loop(ctx context.Context, path string, readOnly bool) (string, error) {
+	if name, ok := d.k.loopOf(path); ok {
+		return name, nil
+	}
+	if err := act.Do(ctx, "loop", func() error { return d.k.makeLoop(path, readOnly) }); err != nil {
+		return "", fmt.Errorf("make loop device on %s: %w", path, err)
+	}
+	name, _ := d.k.loopOf(path)
+	return name, nil
+}
+
+func (d snapDisks) Detach(ctx context.Context, o disk.Overlay) error {
+	name := dmOf(vm.ID(o.ID))
+	var err error
+	if d.k.hasDM(name) {
+		err = act.Do(ctx, "dm.remove", func() error { return d.k.removeDM(name) })
+	}
+	err = errors.Join(err, d.drop(ctx, o.Path))
+	d.shared <- struct{}{}
+	defer func() { <-d.shared }()
+	if name, ok := d.k.loopOf(o.Base); ok && d.k.loopIsUsed(name) {
+		return err
+	}
+	return errors.Join(err, d.drop(ctx, o.Base))
+}
+
+func (d snapDisks) drop(ctx context.Context, path string) error {
+	name, ok := d.k.loopOf(path)
+	if !ok {
+		return nil
+	}
+	if err := act.Do(ctx, "loop.remove", func() error { return d.k.removeLoop(name) }); err != nil {
+		return fmt.Errorf("remove loop device on %s: %w", path, err)
+	}
+	return nil
+}
+
+func (d snapDisks) Remove(ctx context.Context, o disk.Overlay) error {
+	if err := d.Detach(ctx, o); err != nil {
+		return err
+	}
+	return file.Remove(ctx, "overlay", o.Path)
+}
+
+// bridgeNet is a bridge with a tap device for each VM and one table of rules, in the order of network/bridge.
+type bridgeNet struct {
+	k     *machine
+	turn  chan struct{}
+	ports map[vm.ID]network.Port // nil = Apply was not called
+}
+
+var (
+	_ network.Driver  = (*bridgeNet)(nil)
+	_ network.Applier = (*bridgeNet)(nil)
+)
+
+func newNetwork(k *machine) *bridgeNet { return &bridgeNet{k: k, turn: make(chan struct{}, 1)} }
+
+func (*bridgeNet) Name() string                { return "bridge" }
+func (*bridgeNet) Suits(string) bool           { return true }
+func (*bridgeNet) Probe(context.Context) error { return nil }
+func (*bridgeNet) Subnet() netip.Prefix        { return netip.MustParsePrefix("10.9.0.0/24") }
+func (*bridgeNet) Address() string             { return "" }
+
+func (n *bridgeNet) Apply(ctx context.Context, ports []network.Port) error {
+	n.turn <- struct{}{}
+	defer func() { <-n.turn }()
+	n.ports = map[vm.ID]network.Port{}
+	for _, p := range ports {
+		n.ports[p.ID] = p
+	}
+	if len(ports) > 0 {
+		return n.bringUp(ctx)
+	}
+	var err error
+	if n.k.getRules() != nil {
+		err = act.Do(ctx, "rules.remove", func() error { return n.k.setRules(nil) })
+	}
+	if n.k.hasBridge() {
+		err = errors.Join(err, act.Do(ctx, "bridge.remove", n.k.removeBridge))
+	}
+	return err
+}
+
+func (n *bridgeNet) bringUp(ctx context.Context) error {
+	if !n.k.hasBridge() {
+		if err := act.Do(ctx, "bridge", n.k.makeBridge); err != nil {
+			return err
+		}
+	}
+	rules := []string{}
+	for id, p := range n.ports {
+		rules = append(rules, ruleOf(id, p.Addr.String()))
+	}
+	return act.Do(ctx, "rules", func() error { return n.k.setRules(rules) })
+}
+
+func ruleOf(id vm.ID, addr string) string { return tapOf(id) + " " + addr }
+
+func (n *bridgeNet) Ensure(ctx context.Context, p network.Port) (network.Attached, error) {
+	n.turn <- struct{}{}
+	defer func() { <-n.turn }()
+	if n.ports == nil {
+		return network.Attached{}, errors.New("attach a VM to a bridge whose other VMs are not known yet")
+	}
+	if n.ports[p.ID] != p {
+		n.ports[p.ID] = p
+		if err := n.bringUp(ctx); err != nil {
+			return network.Attached{}, err
+		}
+	}
+	tap := tapOf(p.ID)
+	if !n.k.hasTap(tap) {
+		if err := act.Do(ctx, "tap", func() error { return n.k.makeTap(tap, aliasOf(p.ID)) }); err != nil {
+			return network.Attached{}, fmt.Errorf("make tap device %s: %w", tap, err)
+		}
+	}
+	return network.Attached{NIC: &vmm.NIC{Tap: tap, MAC: network.MAC(p.ID)}, TapDevice: tap}, nil
+}
+
+func (n *bridgeNet) Remove(ctx context.Context, id vm.ID) error {
+	if !n.k.hasTap(tapOf(id)) {
+		return nil
+	}
+	return act.Do(ctx, "tap.remove", func() error { return n.k.removeTap(tapOf(id)) })
+}
+
+// cgroups are directories of the kernel's.
+type cgroups struct{ k *machine }
+
+func (c cgroups) Ensure(ctx context.Context, id vm.ID, _ cgroup.Limits) (string, bool, error) {
+	dir := cgroupOf(id)
+	return dir, true, act.Do(ctx, "cgroup", func() error { return ignore(c.k.makeCgroup(dir), unix.EEXIST) })
+}
+
+func (c cgroups) Remove(ctx context.Context, id vm.ID) error {
+	return act.Do(ctx, "cgroup.remove", func() error { return ignore(c.k.removeCgroup(cgroupOf(id)), unix.ENOENT) })
+}
+
+// workDisk makes a work disk with something in it that must not get lost.
+func workDisk(ctx context.Context, path string, _ int64) error {
+	return file.Create(ctx, "work-disk", path, func(tmp string) error {
+		return os.WriteFile(tmp, []byte("work of "+filepath.Base(filepath.Dir(path))+"\n"), 0o600)
+	})
+}

@@ -1,0 +1,197 @@
+package crashtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"golang.org/x/sys/unix"
+	"pgregory.net/rapid"
+
+	"banger/internal/api"
+	"banger/internal/vm"
+)
+
+// faults are what acts can be told by a host.
+var faults = map[string]error{"disk full": unix.ENOSPC, "busy": unix.EBUSY, "I/O error": unix.EIO}
+
+// alive is one random life: a host, its daemons one after the other, and what clients were told.
+type alive struct {
+	t *rapid.T
+	w *world
+	r *run
+
+	told map[string]bool // by VM: whether the client was told that it is there; absent = not told
+	did  []string
+}
+
+func (l *alive) log(format string, args ...any) {
+	l.did = append(l.did, fmt.Sprintf(format, args...))
+}
+
+// TestRandomLives has clients ask for anything in any order, while the host fails, reboots and kills its daemons. Then it
+// is quiet, and everything must be what the records say.
+func TestRandomLives(t *testing.T) {
+	shards := 5 // of 100 lives each
+	if everyPoint > 1 {
+		shards = 1
+	}
+	for range shards {
+		t.Run("", func(t *testing.T) {
+			t.Parallel()
+			randomLives(t)
+		})
+	}
+}
+
+func randomLives(t *testing.T) {
+	var lives, crashes, reboots, failures atomic.Int64
+	rapid.Check(t, func(rt *rapid.T) {
+		l := &alive{t: rt, w: newWorld(t), told: map[string]bool{}}
+		defer l.w.close()
+		defer func() { l.w.k.end() }()
+		l.r = l.w.boot("")
+		defer func() { l.r.close() }()
+		names := rapid.SampledFrom([]string{"one", "two", web}) // no beginnings of ids
+		for range rapid.IntRange(1, 8).Draw(rt, "steps") {
+			l.fail(&failures)
+			dies := rapid.IntRange(0, 40).Draw(rt, "dies after") // acts; many: not at all
+			l.r.endAfter(dies)
+			l.step(rapid.SampledFrom([]string{"create", "run", "start", "stop", "kill", "delete", "VMM dies", "build"}).Draw(rt, "what"), names.Draw(rt, "VM"))
+			l.r.failing(nil)
+			l.r.endAfter(-1)
+			switch {
+			case rapid.IntRange(0, 9).Draw(rt, "reboot") == 0:
+				l.r.close()
+				l.w.k.reboot()
+				reboots.Add(1)
+				l.log("reboot")
+				l.r = l.w.boot("")
+			case l.r.dead():
+				crashes.Add(1)
+				l.log("crash")
+				l.r.close()
+				l.r = l.w.boot("")
+			}
+		}
+		l.quiet()
+		lives.Add(1)
+	})
+	t.Logf("%d lives, %d crashes, %d reboots, %d faults", lives.Load(), crashes.Load(), reboots.Load(), failures.Load())
+	note(Result{Operation: "random lives", Ending: "quiet", Cases: int(lives.Load()), Converged: int(lives.Load())})
+}
+
+// fail has the host refuse some acts, or take its time over them, during the next step.
+func (l *alive) fail(count *atomic.Int64) {
+	kind := rapid.SampledFrom([]string{"none", "none", "slow", "disk full", "busy", "I/O error"}).Draw(l.t, "fault")
+	if kind == "none" {
+		return
+	}
+	l.log("%s", kind)
+	from, many := int32(rapid.IntRange(0, 15).Draw(l.t, "from")), int32(rapid.IntRange(1, 3).Draw(l.t, "many"))
+	var n atomic.Int32
+	l.r.failing(func(string) error {
+		i := n.Add(1)
+		if i < from || i >= from+many {
+			return nil
+		}
+		count.Add(1)
+		if err := faults[kind]; err != nil {
+			return fmt.Errorf("injected: %w", err)
+		}
+		for range 100 { // others go on meanwhile
+			runtime.Gosched()
+		}
+		return nil
+	})
+}
+
+// step asks for something, and notes what the client was told.
+func (l *alive) step(what, name string) {
+	if l.r.daemon == nil {
+		return
+	}
+	r, path := l.r, api.PathVMs+"/"+name
+	var a answer
+	switch what {
+	case "create":
+		l.maybe(name)
+		a = create(r, api.CreateRequest{Name: name})
+		l.now(name, a, true)
+	case "run":
+		l.maybe(name)
+		a = create(r, api.CreateRequest{Name: name, Start: true})
+		l.now(name, a, true)
+	case "start":
+		a = r.call("POST", path+"/start", struct{}{})
+	case "stop", "kill":
+		a = r.call("POST", path+"/stop", api.StopRequest{Force: what == "kill"})
+	case "delete":
+		delete(l.told, name) // from now on it may go at any moment
+		a = r.call("DELETE", path, struct{}{})
+		l.now(name, a, false)
+	case "VMM dies":
+		for id, c := range l.w.k.Machines() {
+			if c.Name == name {
+				_ = l.w.k.Signal(id, unix.SIGKILL)
+			}
+		}
+	case "build":
+		a = build("second", true)(r)
+	}
+	l.log("%s %s: acked %v, %v", what, name, a.acked, a.err)
+}
+
+// maybe forgets that the client was told that a VM is gone: it asks for one of that name.
+func (l *alive) maybe(name string) {
+	if !l.told[name] {
+		delete(l.told, name)
+	}
+}
+
+func (l *alive) now(name string, a answer, there bool) {
+	if a.acked || there && a.began {
+		l.told[name] = there
+	}
+}
+
+// quiet begins one more daemon, so that nothing waits for a retry, and looks at everything.
+func (l *alive) quiet() {
+	l.r.close()
+	r, err := next(l.w, "")
+	l.r = r
+	if err != nil {
+		l.t.Fatalf("%s\n%v", strings.Join(l.did, "\n"), err)
+	}
+	records, err := r.records()
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	var errs []error
+	for name, there := range l.told {
+		if is := slices.ContainsFunc(records, func(v vm.VMRecord) bool { return v.Name == name }); is != there {
+			errs = append(errs, fmt.Errorf("lost: the client was told that %s is there: %v; it is: %v", name, there, is))
+		}
+	}
+	for _, v := range records { // and everything can be taken away
+		r.do(func(ctx context.Context) {
+			_, err := r.daemon.Engine.Delete(ctx, string(v.ID))
+			if err == nil {
+				err = r.daemon.Engine.AwaitGone(ctx, v.ID, nil)
+			}
+			errs = append(errs, err)
+		})
+	}
+	errs = append(errs, r.rest())
+	if left := l.w.k.snapshot(); len(left) > 0 {
+		errs = append(errs, fmt.Errorf("left: %q", left))
+	}
+	if err := errors.Join(errs...); err != nil {
+		l.t.Fatalf("%s\n%v", strings.Join(l.did, "\n"), err)
+	}
+}

@@ -1,0 +1,60 @@
+package crashtest
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"os"
+)
+
+// ResultsEnv names a file to which crash tests append what they did, a line of JSON for each Result (make crashtable).
+const ResultsEnv = "BANGER_CRASH_RESULTS"
+
+// Result counts the cases of one operation with one ending.
+type Result struct {
+	Where     string `json:"where"` // "fake kernel"
+	Operation string `json:"operation"`
+	Ending    string `json:"ending"`
+	Cases     int    `json:"cases"`
+	Converged int    `json:"converged"`
+	Leaked    int    `json:"leaked"` // something is there that no record asks for, or is missing that one does
+	Lost      int    `json:"lost"`   // data, or what a client was told
+}
+
+// Add counts the cases of o as well.
+func (r *Result) Add(o Result) {
+	r.Cases, r.Converged, r.Leaked, r.Lost = r.Cases+o.Cases, r.Converged+o.Converged, r.Leaked+o.Leaked, r.Lost+o.Lost
+}
+
+// Append adds results to the file that the environment names; nothing is done where it names none.
+func Append(all []Result) (err error) {
+	path := os.Getenv(ResultsEnv)
+	if path == "" || len(all) == 0 {
+		return nil
+	}
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	for _, r := range all {
+		if err := json.NewEncoder(f).Encode(r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ReadResults reads what such a file holds.
+func ReadResults(text []byte) (all []Result, err error) {
+	s := bufio.NewScanner(bytes.NewReader(text))
+	for s.Scan() {
+		var r Result
+		if err := json.Unmarshal(s.Bytes(), &r); err != nil {
+			return nil, err
+		}
+		all = append(all, r)
+	}
+	return all, s.Err()
+}

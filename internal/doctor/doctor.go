@@ -1,0 +1,180 @@
+// Package doctor looks for what is wrong or could be better on this host. Problems users meet are registered values:
+// a stable code, a severity, a text, a hint. It repairs nothing.
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+
+	"golang.org/x/sys/unix"
+
+	"banger/internal/api"
+	"banger/internal/disk"
+	"banger/internal/inventory"
+	"banger/internal/paths"
+	"banger/internal/vm"
+	"banger/internal/vmm"
+)
+
+// Severities, worst first.
+const (
+	severityError   = "error"   // the main job does not work
+	severityWarning = "warning" // something does not, or soon will not
+	severityInfo    = "info"    // good to know
+)
+
+// kind is one registered problem; text and hint are formats.
+type kind struct{ code, severity, text, hint string }
+
+// The problems. Codes are stable: scripts may look for them.
+var (
+	vmmMissing    = kind{"vmm-missing", severityError, "VMM %s cannot be used: %s", "%s"}
+	vmmUnused     = kind{"vmm-unused", severityInfo, "VMM %s cannot be used: %s", "%s"}
+	emulated      = kind{"emulated", severityWarning, "VMs run under software emulation, about ten times slower: %s", "%s"}
+	accelerated   = kind{"accelerated", severityInfo, "%s %s runs VMs with hardware virtualization: %s", ""}
+	noJail        = kind{"no-jail", severityWarning, "jail = false in config.toml: Firecracker VMs run as user %d of this host, with no jail around them. A guest that breaks out of its VMM is that user, and can reach every file and every VM of theirs", "take it out of [firecracker] in config.toml; a VM has its jail from its next start on"}
+	diskDriver    = kind{"disk-driver", severityInfo, "system disks are made by %s: %s", ""}
+	diskBroken    = kind{"disk-broken", severityError, "no disk driver works: %s", ""}
+	spaceLow      = kind{"space-low", severityWarning, "%d MiB are free in %s", "a VM begins small and may grow to the size of its disks"}
+	noImage       = kind{"no-image", severityInfo, "there is no image yet", "the first 'banger vm run' builds one; 'banger image build debian-bookworm' does it now"}
+	toolMissing   = kind{"tool-missing", severityWarning, "%s is not installed: %s", "apt-get install %s"}
+	orphan        = kind{"orphan", severityWarning, "%s %s is left over: %s", "%s"}
+	lookFailed    = kind{"orphans-unknown", severityWarning, "not all of what may be left over could be found out: %s", ""}
+	databaseError = kind{"database", severityError, "the database cannot be read: %s", "%s"}
+)
+
+func (k kind) problem(hintArgs []any, args ...any) api.Problem {
+	p := api.Problem{Code: k.code, Severity: k.severity, Text: fmt.Sprintf(k.text, args...), Hint: k.hint}
+	if len(hintArgs) > 0 {
+		p.Hint = fmt.Sprintf(k.hint, hintArgs...)
+	}
+	return p
+}
+
+// Records is what doctor reads of the database.
+type Records interface {
+	VMs(ctx context.Context) ([]vm.VMRecord, error)
+	Images(ctx context.Context) ([]vm.Image, error)
+}
+
+// Config wires a Doctor.
+type Config struct {
+	Paths paths.Paths
+	Store Records
+	VMMs  []vmm.Driver
+	Disks []disk.Driver
+
+	// Inventory tells what of the host is ours. What could be found is returned beside an error; nil = nobody looks.
+	Inventory func(ctx context.Context) ([]inventory.Finding, error)
+	NoJail    bool // Firecracker's VMMs are to run outside jails
+}
+
+// Doctor checks one host.
+type Doctor struct{ Config }
+
+// New makes a Doctor.
+func New(c Config) *Doctor { return &Doctor{c} }
+
+// Check looks at everything and returns what it found, never nil.
+func (d *Doctor) Check(ctx context.Context) []api.Problem {
+	problems := []api.Problem{}
+	problems = append(problems, d.vmms(ctx)...)
+	problems = append(problems, d.jails(os.Geteuid())...)
+	problems = append(problems, d.disks(ctx)...)
+	problems = append(problems, d.space()...)
+	problems = append(problems, tools()...)
+	return append(problems, d.records(ctx)...)
+}
+
+// vmms tells how VMs run, and which VMMs cannot be used: one that can be is enough.
+func (d *Doctor) vmms(ctx context.Context) (out []api.Problem) {
+	absent := vmmMissing
+	if d.usable(ctx) != "" {
+		absent = vmmUnused
+	}
+	for _, driver := range d.VMMs {
+		p := driver.Probe(ctx)
+		switch {
+		case !p.Usable:
+			out = append(out, absent.problem([]any{p.Hint}, driver.Name(), p.Why))
+		case p.Accel == "kvm":
+			out = append(out, accelerated.problem(nil, driver.Name(), p.Version, p.Why))
+		default:
+			out = append(out, emulated.problem([]any{p.Hint}, p.Why))
+		}
+	}
+	return out
+}
+
+// jails says what it means that VMMs run as the daemon's own user.
+func (d *Doctor) jails(uid int) []api.Problem {
+	if !d.NoJail {
+		return nil
+	}
+	return []api.Problem{noJail.problem(nil, uid)}
+}
+
+// usable is the VMM that "auto" takes; empty when there is none.
+func (d *Doctor) usable(ctx context.Context) string {
+	for _, driver := range d.VMMs {
+		if driver.Probe(ctx).Usable {
+			return driver.Name()
+		}
+	}
+	return ""
+}
+
+func (d *Doctor) disks(ctx context.Context) []api.Problem {
+	name := d.usable(ctx)
+	if name == "" {
+		return nil // said already, and no VM could use a disk
+	}
+	driver, why, err := disk.Choose(ctx, d.Disks, disk.Auto, name, d.Paths.State, d.Paths.VMs())
+	if err != nil {
+		return []api.Problem{diskBroken.problem(nil, err)}
+	}
+	return []api.Problem{diskDriver.problem(nil, driver.Name(), why)}
+}
+
+// enough is the free space below which doctor warns, in bytes.
+const enough = 2 << 30
+
+func (d *Doctor) space() []api.Problem {
+	var st unix.Statfs_t
+	if unix.Statfs(d.Paths.State, &st) != nil {
+		return nil
+	}
+	if free := st.Bavail * uint64(st.Bsize); free < enough {
+		return []api.Problem{spaceLow.problem(nil, free>>20, d.Paths.State)}
+	}
+	return nil
+}
+
+func tools() (out []api.Problem) {
+	for _, t := range []struct{ program, pkg, what string }{
+		{"mmdebstrap", "mmdebstrap", "images cannot be built"},
+		{"mkfs.ext4", "e2fsprogs", "disks cannot be made"},
+		{"ssh", "openssh-client", "'banger vm ssh' does not work"},
+	} {
+		if _, err := exec.LookPath(t.program); err != nil {
+			out = append(out, toolMissing.problem([]any{t.pkg}, t.program, t.what))
+		}
+	}
+	return out
+}
+
+func (d *Doctor) records(ctx context.Context) (out []api.Problem) {
+	images, err := d.Store.Images(ctx)
+	if err != nil {
+		return []api.Problem{databaseError.problem([]any{vm.HintOf(err)}, err)}
+	}
+	if len(images) == 0 {
+		out = append(out, noImage.problem(nil))
+	}
+	if _, err := d.Store.VMs(ctx); err != nil {
+		return append(out, databaseError.problem([]any{vm.HintOf(err)}, err))
+	}
+	return append(out, d.orphans(ctx)...)
+}

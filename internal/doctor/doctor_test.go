@@ -1,0 +1,117 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"banger/internal/api"
+	"banger/internal/inventory"
+	"banger/internal/paths"
+	"banger/internal/testhost"
+	"banger/internal/vm"
+	"banger/internal/vmm"
+)
+
+type records struct {
+	vms    []vm.VMRecord
+	images []vm.Image
+	err    error
+}
+
+func (r records) VMs(context.Context) ([]vm.VMRecord, error) { return r.vms, r.err }
+func (r records) Images(context.Context) ([]vm.Image, error) { return r.images, r.err }
+
+type driver struct {
+	vmm.Driver // the rest is never called
+	probe      vmm.Probe
+}
+
+func (driver) Name() string                      { return "qemu" }
+func (d driver) Probe(context.Context) vmm.Probe { return d.probe }
+
+func codes(problems []api.Problem) (all []string) {
+	for _, p := range problems {
+		all = append(all, p.Code)
+	}
+	return all
+}
+
+func TestVMMs(t *testing.T) {
+	for _, c := range []struct {
+		probe          vmm.Probe
+		code, severity string
+	}{
+		{vmm.Probe{Why: "not installed", Hint: "install it"}, "vmm-missing", "error"},
+		{vmm.Probe{Usable: true, Accel: "tcg", Why: "no KVM", Hint: "switch it on"}, "emulated", "warning"},
+		{vmm.Probe{Usable: true, Accel: "kvm", Why: "a guest booted"}, "accelerated", "info"},
+	} {
+		got := New(Config{VMMs: []vmm.Driver{driver{probe: c.probe}}}).vmms(t.Context())
+		if len(got) != 1 || got[0].Code != c.code || got[0].Severity != c.severity || !strings.Contains(got[0].Text, c.probe.Why) || got[0].Hint != c.probe.Hint {
+			t.Errorf("%+v: %+v", c.probe, got)
+		}
+	}
+}
+
+// Jails that are off are said loudly: who did it may have forgotten, and who looks may be another.
+func TestNoJail(t *testing.T) {
+	if got := New(Config{}).jails(0); len(got) != 0 {
+		t.Errorf("with jails: %+v", got)
+	}
+	got := New(Config{NoJail: true}).jails(1000)
+	if len(got) != 1 || got[0].Code != "no-jail" || got[0].Severity != "warning" || !strings.Contains(got[0].Text, "user 1000") || got[0].Hint == "" {
+		t.Errorf("without: %+v", got)
+	}
+	if got := codes(New(Config{NoJail: true, Store: records{}}).Check(t.Context())); !slices.Contains(got, "no-jail") {
+		t.Errorf("Check does not tell: %q", got)
+	}
+}
+
+func TestRecords(t *testing.T) {
+	p := paths.Under(testhost.Dir(t))
+	check := func(r records) []string { return codes(New(Config{Paths: p, Store: r}).records(t.Context())) }
+	if got := check(records{err: vm.Errorf(vm.CodeCorrupt, "no database")}); !slices.Equal(got, []string{"database"}) {
+		t.Errorf("%q", got)
+	}
+	if got := check(records{}); !slices.Equal(got, []string{"no-image"}) {
+		t.Errorf("%q", got)
+	}
+	if got := check(records{images: make([]vm.Image, 1)}); len(got) != 0 {
+		t.Errorf("%q", got)
+	}
+}
+
+// One VMM that can be used is enough: another that is not installed is no error then.
+func TestOneVMMIsEnough(t *testing.T) {
+	absent, there := driver{probe: vmm.Probe{Why: "not installed"}}, driver{probe: vmm.Probe{Usable: true, Accel: "tcg"}}
+	got := New(Config{VMMs: []vmm.Driver{absent, there}}).vmms(t.Context())
+	if !slices.Equal(codes(got), []string{"vmm-unused", "emulated"}) {
+		t.Errorf("%+v", got)
+	}
+}
+
+// Orphans are problems, whether they can be removed or not; nothing else of what is ours is.
+func TestOrphans(t *testing.T) {
+	object := func(status inventory.Status, name, kept string) inventory.Finding {
+		return inventory.Finding{Object: inventory.Object{Kind: "tap device", Name: name}, Status: status, Why: "nobody has it", Kept: kept}
+	}
+	var lookErr error
+	d := New(Config{Store: records{images: make([]vm.Image, 1)}, Inventory: func(context.Context) ([]inventory.Finding, error) {
+		return []inventory.Finding{object(inventory.Owned, "bt1", ""), object(inventory.Orphan, "bt2", ""), object(inventory.Foreign, "bt3", ""),
+			object(inventory.Orphan, "bt4", "it is dear to somebody")}, lookErr
+	}})
+	got := d.records(t.Context())
+	want := []api.Problem{
+		{Code: "orphan", Severity: "warning", Text: "tap device bt2 is left over: nobody has it", Hint: "banger doctor --leaks --fix"},
+		{Code: "orphan", Severity: "warning", Text: "tap device bt4 is left over: nobody has it", Hint: "it is kept: it is dear to somebody"},
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+	lookErr = errors.New("the light went out")
+	if got := d.records(t.Context()); len(got) != 3 || got[0].Code != "orphans-unknown" || !strings.Contains(got[0].Text, "the light went out") {
+		t.Errorf("a look that failed: %+v", got)
+	}
+}

@@ -1,0 +1,123 @@
+package e2e
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"banger/internal/crashtest"
+	"banger/internal/testhost"
+	"banger/internal/vm"
+)
+
+// note prints what was done, adds it to the table, and returns the sum.
+func (m *matrix) note() (sum crashtest.Result) {
+	var all []crashtest.Result
+	for _, o := range operations {
+		r := *m.result(o)
+		sum.Add(r)
+		all = append(all, r)
+	}
+	m.t.Logf("crash cases on the %s: %d, converged %d, leaked %d, lost %d", where(), sum.Cases, sum.Converged, sum.Leaked, sum.Lost)
+	if err := crashtest.Append(all); err != nil {
+		m.t.Error(err)
+	}
+	return sum
+}
+
+func where() string {
+	if testhost.Alone() {
+		return "lab, Firecracker"
+	}
+	return "host's kernel, QEMU"
+}
+
+// result is what is counted of an operation.
+func (m *matrix) result(o operation) *crashtest.Result {
+	r, ok := m.results[o.name]
+	if !ok {
+		r = &crashtest.Result{Where: where(), Operation: o.name}
+		m.results[o.name] = r
+	}
+	return r
+}
+
+// settle starts a daemon and waits until the VM is at rest or lives, as its record says. It polls as a user would.
+func (m *matrix) settle(t *testing.T, o operation) string {
+	t.Helper()
+	b := m.with(t)
+	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		is := m.state(t)
+		switch {
+		case is == absent, is == stopped && !o.rm, is == string(vm.StateError):
+			return is
+		case is == running && !o.rm:
+			v := b.show(subject)
+			if v.State == vm.StateRunning && v.Observed.Alive {
+				return is
+			}
+		case is == string(vm.StateStarting) && len(m.vmms(t)) > 0:
+			// It lives and boots. Waiting for it would say nothing more: it is adopted, or it would have been demoted.
+			if v := b.show(subject); v.State == vm.StateStarting && v.Handles.PID != 0 {
+				return running
+			}
+		}
+		if time.Now().After(end) {
+			t.Fatalf("the VM is %s and does not come to rest: %+v", is, b.list())
+		}
+	}
+}
+
+// look is what is on the host: all of it in the lab, where nobody else is; else what names this root or one of its VMs.
+func (m *matrix) look(t *testing.T) testhost.Snapshot {
+	t.Helper()
+	all, err := testhost.Take(m.root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ours testhost.Snapshot
+	for _, i := range all {
+		named := strings.Contains(i.Text, m.root)
+		for id := range m.ids {
+			named = named || strings.Contains(i.Text, id)
+		}
+		if i.Kind == "file" && (strings.Contains(i.Text, "bangerd.") || strings.HasPrefix(filepath.Base(i.Text), "banger.db") || i.Text == m.trace) {
+			continue // the daemon's own, whether it runs or not
+		}
+		if named || testhost.Alone() && i.Kind != "process" && i.Kind != "cgroup" {
+			ours = append(ours, i)
+		}
+	}
+	return ours
+}
+
+// nothingLeft holds the host against what it was without the VM. The daemon is stopped for it.
+func (m *matrix) nothingLeft(t *testing.T, o operation) {
+	t.Helper()
+	_, _, _ = m.run(nil, "daemon", "stop")
+	if diff := testhost.Diff(m.baseline, m.look(t)); diff != "" {
+		m.result(o).Leaked++
+		t.Errorf("left after the VM:\n%s", diff)
+	}
+}
+
+// nothingHeld is that of a VM at rest: its files alone are there.
+func (m *matrix) nothingHeld(t *testing.T, o operation) {
+	t.Helper()
+	v := m.with(t).show(subject)
+	if h := v.Handles; !h.IsZero() {
+		m.result(o).Leaked++
+		t.Errorf("at rest it holds %+v", h)
+	}
+	for _, i := range m.look(t).Minus(m.baseline) {
+		if i.Kind == "file" && strings.HasPrefix(i.Text, v.VMDir) && filepath.Base(i.Text) != "handles.json" || i.Kind == "process" && strings.Contains(i.Text, "bangerd") {
+			continue
+		}
+		if i.Kind == "socket" && strings.HasSuffix(i.Text, "bangerd.sock") || i.Kind == "file" && strings.HasSuffix(i.Text, "/run") {
+			continue
+		}
+		m.result(o).Leaked++
+		t.Errorf("at rest it has %s", i)
+	}
+}

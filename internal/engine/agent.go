@@ -1,0 +1,190 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"time"
+
+	"banger/internal/guest"
+	"banger/internal/vm"
+	"banger/internal/vmm"
+)
+
+// agent is the session to one guest's agent. Over a stream-only channel it keeps one multiplexed session and makes it
+// anew when it broke; over vsock each dial is a connection.
+type agent struct {
+	driver  vmm.Driver
+	ref     vmm.Ref
+	client  *guest.Client
+	version string // of the agent, from its first hello; set before the agent is published
+
+	ctx  context.Context // ends with close: a guest that never answers must not hold anybody for ever
+	stop context.CancelFunc
+	one  chan struct{} // a token: whoever has it may begin a session
+
+	mu  sync.Mutex
+	mux *guest.Mux // the session, if there is one
+}
+
+// handshakeWait bounds the beginning of a session with a guest that runs; a booting one is bounded by its start.
+const handshakeWait = 30 * time.Second
+
+func newAgent(d vmm.Driver, ref vmm.Ref) *agent {
+	ctx, stop := context.WithCancel(context.Background())
+	a := &agent{driver: d, ref: ref, ctx: ctx, stop: stop, one: make(chan struct{}, 1)}
+	a.client = guest.NewClient(a.dial)
+	return a
+}
+
+// dial makes a connection to the agent. HTTP transports give a context without an end here; a guest may be hostile.
+func (a *agent) dial(ctx context.Context) (net.Conn, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(a.ctx, cancel)()
+	if !a.driver.Multiplexed() {
+		return a.driver.DialAgent(ctx, a.ref)
+	}
+	mux, err := a.session(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return mux.Dial(ctx)
+}
+
+// session returns the session, beginning one if it broke or never was. Callers that come meanwhile wait for its result.
+func (a *agent) session(ctx context.Context) (*guest.Mux, error) {
+	select {
+	case a.one <- struct{}{}:
+		defer func() { <-a.one }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if mux := a.alive(); mux != nil {
+		return mux, nil
+	}
+	if _, bounded := ctx.Deadline(); !bounded {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, handshakeWait)
+		defer cancel()
+	}
+	conn, err := a.driver.DialAgent(ctx, a.ref)
+	if err != nil {
+		return nil, err
+	}
+	mux, err := guest.NewMux(ctx, conn)
+	if err != nil {
+		return nil, err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.ctx.Err() != nil {
+		_ = mux.Close()
+		return nil, net.ErrClosed
+	}
+	a.mux = mux
+	return mux, nil
+}
+
+// alive is the session that has not broken.
+func (a *agent) alive() *guest.Mux {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.mux == nil {
+		return nil
+	}
+	select {
+	case <-a.mux.Done():
+		_ = a.mux.Close()
+		a.mux = nil
+	default:
+	}
+	return a.mux
+}
+
+// close ends the session and whoever waits for one. It does not wait for the guest.
+func (a *agent) close() {
+	a.stop()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.mux != nil {
+		_ = a.mux.Close()
+		a.mux = nil
+	}
+}
+
+// Agent returns a client of the VM's agent, for requests on a running VM. A VM that is being started or adopted is
+// waited for.
+func (e *Engine) Agent(ctx context.Context, ref string) (*guest.Client, error) {
+	r, err := e.Store.VMByRef(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	outer := ctx
+	ctx, cancel := context.WithTimeout(outer, readyTimeout)
+	defer cancel()
+	var c *guest.Client
+	_, err = e.await(ctx, r.ID, nil, func(r vm.VMRecord) (bool, error) {
+		if r.Want != vm.WantRunning {
+			return true, notRunning(r)
+		}
+		if w := e.known(r.ID); w != nil {
+			c = w.client()
+		}
+		return c != nil, nil
+	})
+	if errors.Is(err, context.DeadlineExceeded) && outer.Err() == nil {
+		err = vm.Errorf(vm.CodeUnavailable, "the agent of VM %s does not answer", r.Name).WithHint("banger vm logs %s shows its console", r.Name)
+	}
+	return c, err
+}
+
+// Session is Agent for an exec session. Call end when it is over: a VM made with --rm goes with it.
+func (e *Engine) Session(ctx context.Context, ref string) (c *guest.Client, end func(), err error) {
+	r, err := e.Store.VMByRef(ctx, ref)
+	if err != nil {
+		return nil, nil, err
+	}
+	end = func() {}
+	if w := e.known(r.ID); w != nil {
+		end = w.beginSession()
+	}
+	c, err = e.Agent(ctx, string(r.ID))
+	if err != nil {
+		end()
+		return nil, nil, err
+	}
+	return c, end, nil
+}
+
+func notRunning(r vm.VMRecord) error {
+	err := vm.Errorf(vm.CodeNotRunning, "VM %s is not running (%s)", r.Name, r.Runtime.State)
+	if r.Runtime.LastError != "" {
+		err = vm.Errorf(vm.CodeNotRunning, "VM %s is not running (%s: %s)", r.Name, r.Runtime.State, r.Runtime.LastError)
+	}
+	if r.Want == vm.WantGone {
+		return err
+	}
+	return err.WithHint("banger vm start %s", r.Name)
+}
+
+// client returns the agent's client once the guest is configured, else nil.
+func (w *worker) client() *guest.Client {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.ready || w.agent == nil {
+		return nil
+	}
+	return w.agent.client
+}
+
+func (w *worker) closeAgent() {
+	w.mu.Lock()
+	a := w.agent
+	w.agent, w.ready = nil, false
+	w.mu.Unlock()
+	if a != nil {
+		a.close()
+	}
+}

@@ -1,0 +1,85 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+
+	"banger/internal/network"
+	"banger/internal/vm"
+	"banger/internal/vmm"
+)
+
+// choose picks VMM and network together: the first VMM that is usable, has a network that suits it, and is what was asked
+// for. pending says that the VMM still has to show, once there is a kernel, that it runs guests: choose again then.
+func (e *Engine) choose(ctx context.Context, spec vm.Spec) (d vmm.Driver, net network.Driver, pending bool, err error) {
+	if err := e.checkNetworkName(spec.Network); err != nil {
+		return nil, nil, false, err
+	}
+	var names []string
+	var first error // why the first one that was asked for cannot be used
+	for _, d := range e.VMMs {
+		names = append(names, d.Name())
+		if spec.VMM != vm.Auto && spec.VMM != d.Name() {
+			continue
+		}
+		p := d.Probe(ctx)
+		if !p.Usable && !p.Pending {
+			if first == nil || spec.VMM == vm.Auto { // under auto, the last resort's reason is what helps
+				first = vm.Errorf(vm.CodeMissing, "VMM %s cannot be used here: %s", d.Name(), p.Why).WithHint("%s", p.Hint)
+			}
+			continue
+		}
+		net, err := e.chooseNetwork(ctx, spec.Network, d.Name())
+		if err == nil {
+			return d, net, p.Pending, nil
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, nil, false, err
+	}
+	if first != nil {
+		return nil, nil, false, first
+	}
+	return nil, nil, false, vm.Errorf(vm.CodeInvalid, "no VMM is called %q", spec.VMM).WithHint("--vmm takes auto or one of %v", names)
+}
+
+func (e *Engine) checkNetworkName(want string) error {
+	var names []string
+	for _, d := range e.Networks {
+		if want == vm.Auto || want == d.Name() {
+			return nil
+		}
+		names = append(names, d.Name())
+	}
+	return vm.Errorf(vm.CodeInvalid, "no network is called %q", want).WithHint("--network takes auto or one of %v", names)
+}
+
+// noNetwork is the driver that auto never takes where there is another: a VM without a network is something to be asked for.
+const noNetwork = "none"
+
+func (e *Engine) chooseNetwork(ctx context.Context, want, vmmName string) (network.Driver, error) {
+	var last error
+	for _, d := range e.Networks {
+		if want != d.Name() && (want != vm.Auto || d.Name() == noNetwork && len(e.Networks) > 1) {
+			continue
+		}
+		if !d.Suits(vmmName) {
+			if want != vm.Auto {
+				return nil, vm.Errorf(vm.CodeInvalid, "%s does not take network %s", vmmName, want).WithHint("leave the network at %s", vm.Auto)
+			}
+			continue
+		}
+		err := d.Probe(ctx)
+		if err == nil {
+			return d, nil
+		}
+		last = fmt.Errorf("use network %s: %w", d.Name(), err)
+	}
+	if last == nil {
+		last = vm.Errorf(vm.CodeMissing, "no network suits %s", vmmName)
+	}
+	return nil, last
+}

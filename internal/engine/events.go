@@ -1,0 +1,127 @@
+package engine
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"banger/internal/vm"
+)
+
+// bus hands events to subscribers. A subscriber that does not keep up is cut off rather than waited for.
+type bus struct {
+	mu   sync.Mutex
+	subs map[*subscription]bool
+	open map[vm.ID][]vm.Event // stages that have begun and not ended, for who subscribes in the middle
+	done bool
+}
+
+type subscription struct {
+	id vm.ID // empty = all
+	ch chan vm.Event
+}
+
+const subscriptionBuffer = 256
+
+func newBus() *bus {
+	return &bus{subs: map[*subscription]bool{}, open: map[vm.ID][]vm.Event{}}
+}
+
+func (b *bus) publish(ev vm.Event) {
+	if ev.Time.IsZero() {
+		ev.Time = time.Now()
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.track(ev)
+	for s := range b.subs {
+		if s.id != "" && s.id != ev.VM {
+			continue
+		}
+		select {
+		case s.ch <- ev:
+		default:
+			b.drop(s)
+		}
+	}
+}
+
+// track keeps open up to date; b.mu is held.
+func (b *bus) track(ev vm.Event) {
+	if ev.Kind != "stage" || ev.VM == "" {
+		return
+	}
+	left := slices.DeleteFunc(b.open[ev.VM], func(o vm.Event) bool { return o.Stage == ev.Stage })
+	if ev.Status == "begin" {
+		left = append(left, ev)
+	}
+	if len(left) == 0 {
+		delete(b.open, ev.VM)
+	} else {
+		b.open[ev.VM] = left
+	}
+}
+
+// subscribe returns events of one VM (all for "") from now on, and before them the begin of each stage of it that is
+// under way. The channel closes when the subscriber is too slow, has
+// called stop, or the bus ends.
+func (b *bus) subscribe(id vm.ID) (ch <-chan vm.Event, stop func()) {
+	s := &subscription{id: id, ch: make(chan vm.Event, subscriptionBuffer)}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.done {
+		close(s.ch)
+		return s.ch, func() {}
+	}
+	b.subs[s] = true
+	for _, ev := range b.open[id] {
+		s.ch <- ev // the buffer holds more than a VM has stages
+	}
+	return s.ch, func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.drop(s)
+	}
+}
+
+// drop ends a subscription; b.mu is held.
+func (b *bus) drop(s *subscription) {
+	if b.subs[s] {
+		delete(b.subs, s)
+		close(s.ch)
+	}
+}
+
+func (b *bus) close() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.done = true
+	for s := range b.subs {
+		b.drop(s)
+	}
+}
+
+// Events returns what happens from now on, to one VM or (empty ref) to all. The channel closes when ctx ends, the
+// engine closes, or the reader does not keep up.
+func (e *Engine) Events(ctx context.Context, ref string) (<-chan vm.Event, error) {
+	var id vm.ID
+	if ref != "" {
+		r, err := e.Store.VMByRef(ctx, ref)
+		if err != nil {
+			return nil, err
+		}
+		id = r.ID
+	}
+	ch, stop := e.events.subscribe(id)
+	context.AfterFunc(ctx, stop)
+	return ch, nil
+}
+
+// stateEvent tells subscribers what was just committed.
+func (e *Engine) stateEvent(r vm.VMRecord) {
+	e.events.publish(vm.Event{VM: r.ID, Name: r.Name, Kind: "state", State: r.Runtime.State, Text: r.Runtime.LastError})
+}
+
+// goneEvent tells subscribers that the row is gone: a state event with an empty state.
+func (e *Engine) goneEvent(id vm.ID) { e.events.publish(vm.Event{VM: id, Kind: "gone"}) }

@@ -1,0 +1,115 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"banger/internal/act"
+	"banger/internal/disk"
+	"banger/internal/vm"
+)
+
+// guardEvery is how often the disks of running VMs are looked at that do not survive a full file system. Nothing tells that
+// one fills up.
+const guardEvery = time.Second
+
+// guardReserve is how much of the host's file system is kept for what guests write between two looks.
+const guardReserve = 1 << 30
+
+// guardDisks freezes the disks of running VMs before the host's file system is full, and thaws them when there is room
+// again: a guest that waits loses nothing. The record says so meanwhile. It ends with ctx.
+func (e *Engine) guardDisks(ctx context.Context) {
+	var any bool
+	for _, d := range e.Disks {
+		_, ok := d.(disk.Guard)
+		any = any || ok
+	}
+	if !any {
+		return
+	}
+	ctx = act.In(ctx, "guard")
+	tick := time.NewTicker(e.guardEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if !e.busy() {
+			continue
+		}
+		records, err := e.Store.SharedVMs(ctx)
+		if err != nil {
+			continue // told by whoever acts on it
+		}
+		for _, r := range records {
+			d, err := e.disk(r.Disk)
+			guard, ok := d.(disk.Guard)
+			if err != nil || !ok || !e.vmAlive(r) {
+				continue
+			}
+			w := e.known(r.ID)
+			if w == nil {
+				continue
+			}
+			said, err := guardDisk(ctx, guard, e.overlay(r))
+			if err != nil {
+				if ctx.Err() == nil {
+					e.Log.Warn("cannot guard a VM's disk", "vm", r.Name, "error", err)
+				}
+				continue
+			}
+			w.diskTrouble(said)
+		}
+	}
+}
+
+// guardDisk looks at one disk and does what is needed; said is what is wrong with it, for the record.
+func guardDisk(ctx context.Context, g disk.Guard, o disk.Overlay) (said string, err error) {
+	h, err := g.Health(ctx, o)
+	if err != nil {
+		return "", err
+	}
+	switch {
+	case h.State != disk.StoreOK:
+		return "its system disk is " + h.State + ": the host's file system was full; stop the VM, free some space and start it", nil
+	case h.Frozen && h.HostFree >= 2*guardReserve:
+		return "", g.Thaw(ctx, o)
+	case !h.Frozen && h.HostFree < guardReserve:
+		err = g.Freeze(ctx, o)
+	case !h.Frozen:
+		return "", nil
+	}
+	return fmt.Sprintf("its system disk waits: only %d MiB are free on the host; it goes on by itself when there are %d", h.HostFree>>20, 2*guardReserve>>20), err
+}
+
+// diskTrouble notes what is wrong with the disk, empty when nothing is, for the worker to record.
+func (w *worker) diskTrouble(said string) {
+	w.mu.Lock()
+	changed := (w.trouble == "") != (said == "")
+	if changed {
+		w.trouble = said
+	}
+	w.mu.Unlock()
+	if changed {
+		w.poke()
+	}
+}
+
+// recordTrouble brings the record of a running VM in line with what was noted.
+func (w *worker) recordTrouble(ctx context.Context, r vm.VMRecord) error {
+	w.mu.Lock()
+	said := w.trouble
+	w.mu.Unlock()
+	if r.Want != vm.WantRunning || r.Runtime.State != vm.StateRunning || r.Runtime.LastError == said {
+		return nil
+	}
+	return w.commit(ctx, r, func(r *vm.VMRecord) {
+		r.Runtime.LastError, r.Runtime.LastErrorAt = said, time.Time{}
+		if said != "" {
+			r.Runtime.LastErrorAt = time.Now()
+		}
+	})
+}

@@ -1,0 +1,50 @@
+package engine
+
+import (
+	"os"
+	"strings"
+
+	"banger/internal/vm"
+	"banger/internal/vmm"
+)
+
+// lastWords is what a guest's console said before its machine ended, to go after an error: the kernel's panic if there
+// was one, else the last line. A kernel that panics ends its machine as an orderly reboot does.
+func (w *worker) lastWords(r vm.VMRecord) string {
+	words := telling(vmm.LogTail(r.Runtime.LogPath, w.consoleFrom, 16<<10))
+	if words == "" {
+		return ""
+	}
+	return "; its console ends with: " + words
+}
+
+// telling is the line of a console that says most about the end of its machine.
+func telling(console string) string {
+	const limit = 300
+	lines := strings.Split(console, "\n")
+	line := lines[len(lines)-1]
+	for _, l := range lines {
+		if strings.Contains(l, "Kernel panic - not syncing") || strings.HasPrefix(l, "banger-guest: ") {
+			line = l
+		}
+	}
+	line = strings.TrimSpace(strings.Map(func(c rune) rune {
+		if c < ' ' || c == 0x7f {
+			return -1
+		}
+		return c
+	}, line))
+	if len(line) > limit {
+		line = line[:limit] + "…"
+	}
+	return line
+}
+
+// fileSize is 0 for a file that cannot be seen.
+func fileSize(path string) int64 {
+	st, err := os.Stat(path)
+	if err != nil {
+		return 0
+	}
+	return st.Size()
+}

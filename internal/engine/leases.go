@@ -1,0 +1,37 @@
+package engine
+
+import (
+	"encoding/binary"
+	"net/netip"
+
+	"banger/internal/network"
+	"banger/internal/store"
+	"banger/internal/vm"
+	"banger/internal/vmm"
+)
+
+// leases are the numbers that a new VM takes for itself alone, for as long as its row lives.
+func (e *Engine) leases(f vmm.Features, net network.Driver) (all []store.Range) {
+	if f.Jails {
+		all = append(all, store.Range{
+			Kind: "user for a jail", First: e.UIDs.First, Last: e.UIDs.First + e.UIDs.Count - 1,
+			Set: func(r *vm.VMRecord, n uint32) { r.Runtime.UID = int(n) },
+		})
+	}
+	if s := net.Subnet(); s.IsValid() {
+		all = append(all, addresses(net.Name(), s))
+	}
+	return all
+}
+
+// addresses leases one of a subnet's: not the network's own, the gateway's (the first) or the broadcast address.
+func addresses(kind string, subnet netip.Prefix) store.Range {
+	base := subnet.Masked().Addr().As4()
+	first := binary.BigEndian.Uint32(base[:])
+	return store.Range{
+		Kind: "address in network " + kind, First: first + 2, Last: first + 1<<(32-subnet.Bits()) - 2,
+		Set: func(r *vm.VMRecord, n uint32) {
+			r.Runtime.GuestIP = netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, n))).String()
+		},
+	}
+}

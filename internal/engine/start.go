@@ -1,0 +1,224 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+
+	"banger/internal/act"
+	"banger/internal/api"
+	"banger/internal/disk"
+	"banger/internal/handles"
+	"banger/internal/host/cgroup"
+	"banger/internal/host/proc"
+	"banger/internal/network"
+	"banger/internal/sshkey"
+	"banger/internal/vm"
+	"banger/internal/vmm"
+)
+
+// start makes what is missing, launches the VMM and waits for the guest. What a failed start made is taken down again,
+// but for the VM's disks.
+func (w *worker) start(ctx context.Context, r vm.VMRecord) error {
+	err := w.launch(ctx, r)
+	if err == nil {
+		err = w.reach(ctx, r)
+	}
+	w.attached = nil
+	return w.settle(ctx, r, err)
+}
+
+// adopt reaches the guest of a process that is already there: after a restart of the daemon, or a lost session.
+func (w *worker) adopt(ctx context.Context, r vm.VMRecord) error {
+	w.attend(r, w.e.Handles.Process(r.ID), nil)
+	if w.recovering {
+		return nil // the process is known; the guest is reached in the next round, so that the daemon answers soon
+	}
+	if w.client() != nil {
+		return w.settle(ctx, r, nil) // reached before: only the record does not say so yet
+	}
+	return w.settle(ctx, r, w.reach(ctx, r))
+}
+
+// settle commits the outcome of a start: running, or the error after what was begun has been ended.
+func (w *worker) settle(ctx context.Context, r vm.VMRecord, err error) error {
+	if err == nil {
+		return w.commit(ctx, r, func(r *vm.VMRecord) {
+			if r.Runtime.State != vm.StateRunning {
+				r.StartedAt = time.Now()
+			}
+			r.Runtime.State, r.Runtime.LastError, r.Runtime.LastErrorAt = vm.StateRunning, "", time.Time{}
+		})
+	}
+	if ctx.Err() != nil {
+		return ctx.Err() // the intent changed, or the daemon ends: the next round (or the next daemon) goes on from here
+	}
+	w.e.Log.Warn("start failed", "vm", r.Name, "id", r.ID, "state", r.Runtime.State, "error", err)
+	if r.Runtime.State == vm.StateRunning { // adopted: a guest that does not answer is no reason to end it
+		if !w.e.Processes.Alive(w.e.Handles.Process(r.ID)) {
+			return nil
+		}
+		return err
+	}
+	return w.giveUp(ctx, r, err)
+}
+
+// launch makes the objects in the order of the plan and starts the VMM. Handles are noted as they come.
+func (w *worker) launch(ctx context.Context, r vm.VMRecord) error {
+	e := w.e
+	w.closeAgent() // of an earlier process
+	w.mu.Lock()
+	w.startError, w.trouble = nil, ""
+	w.mu.Unlock()
+	done := w.stage(r, "disk")
+	root, net, err := w.prepare(ctx, r)
+	done(err)
+	if err != nil {
+		return err
+	}
+	w.attached = &net
+	driver, err := e.vmm(r.VMM)
+	if err != nil {
+		return err
+	}
+	boot, err := e.Kernels.Boot(ctx, r.KernelDigest)
+	if err != nil {
+		return fmt.Errorf("get kernel %s: %w", r.Kernel, err)
+	}
+	w.consoleFrom = fileSize(r.Runtime.LogPath)
+	id, exited, err := driver.Launch(ctx, vmm.Config{
+		ID: r.ID, Name: r.Name, Dir: r.Runtime.VMDir, UID: r.Runtime.UID, Metrics: r.Runtime.MetricsPath, VCPU: r.Spec.VCPU, MemoryMiB: r.Spec.MemoryMiB,
+		Kernel: boot.Vmlinux, Initramfs: boot.Initramfs, Init: r.Spec.Init,
+		Root:    vmm.Disk{Path: root.Path, Format: root.Format, Block: root.Block},
+		Work:    &vmm.Disk{Path: r.Runtime.WorkDiskPath, Format: "raw"},
+		Modules: &vmm.Disk{Path: boot.ModulesDisk, Format: "raw", ReadOnly: true},
+		NIC:     net.NIC,
+		APISock: r.Runtime.APISockPath, AgentSock: r.Runtime.VSockPath,
+		Cgroup: e.Handles.Get(r.ID).Cgroup, Console: r.Runtime.LogPath, Log: filepath.Join(r.Runtime.VMDir, vmmLog),
+	})
+	if err != nil {
+		return fmt.Errorf("launch %s: %w", driver.Name(), err)
+	}
+	w.attend(r, id, exited)
+	if err := e.Handles.Set(ctx, r.ID, r.Runtime.VMDir, handles.WithProcess(e.Handles.Get(r.ID), id)); err != nil {
+		return errors.Join(err, w.kill(ctx, id)) // a process that nothing names must not live
+	}
+	return nil
+}
+
+// vmmLog is the VMM's own output in the VM's directory.
+const vmmLog = "vmm.log"
+
+// prepare makes directories, disks, keys and network of a VM. Each act is idempotent: a start after a crash repeats it.
+func (w *worker) prepare(ctx context.Context, r vm.VMRecord) (disk.Attached, network.Attached, error) {
+	e, rt := w.e, r.Runtime
+	for _, dir := range []struct{ what, path string }{{"vm-directory", rt.VMDir}, {"run-directory", e.Paths.VMRun(r.ID)}} {
+		if err := act.Do(ctx, dir.what, func() error { return os.MkdirAll(dir.path, 0o700) }); err != nil {
+			return disk.Attached{}, network.Attached{}, noSpace(fmt.Errorf("make the VM's directory: %w", err))
+		}
+	}
+	if _, err := hostKey(ctx, r); err != nil {
+		return disk.Attached{}, network.Attached{}, noSpace(err)
+	}
+	disks, err := e.disk(r.Disk)
+	if err != nil {
+		return disk.Attached{}, network.Attached{}, err
+	}
+	if _, ok := disks.(disk.Guard); ok { // its guest would wait from the start
+		if err := e.Limits.space(e.Paths.VMs(), 2*guardReserve); err != nil {
+			return disk.Attached{}, network.Attached{}, err
+		}
+	}
+	root, err := disks.Ensure(ctx, e.overlay(r))
+	if err != nil {
+		return disk.Attached{}, network.Attached{}, noSpace(fmt.Errorf("make the system disk: %w", err))
+	}
+	if err := e.WorkDisk(ctx, rt.WorkDiskPath, r.Spec.DiskSize); err != nil {
+		return disk.Attached{}, network.Attached{}, noSpace(fmt.Errorf("make the work disk: %w", err))
+	}
+	net, err := w.attach(ctx, r)
+	if err != nil {
+		return disk.Attached{}, network.Attached{}, err
+	}
+	group, limited, err := e.Cgroups.Ensure(ctx, r.ID, e.limitsOf(r))
+	if err != nil || !limited { // belonging to its caller's, or to nobody's bounds, is a lesser evil than not running
+		e.Log.Warn("the VM is not held within the bounds of a cgroup of its own", "vm", r.Name, "cgroup", group, "error", err)
+	}
+	h := vm.VMHandles{BootID: e.BootID, Cgroup: group, TapDevice: net.TapDevice,
+		BaseLoop: root.BaseLoop, CowLoop: root.CowLoop, DMName: root.DMName, DMDev: root.DMDev}
+	return root, net, e.Handles.Set(ctx, r.ID, rt.VMDir, h)
+}
+
+func (w *worker) attach(ctx context.Context, r vm.VMRecord) (network.Attached, error) {
+	net, err := w.e.network(r.Network)
+	if err != nil {
+		return network.Attached{}, err
+	}
+	if err := w.e.applyNetwork(ctx, net, ""); err != nil {
+		return network.Attached{}, err
+	}
+	a, err := net.Ensure(ctx, portOf(r))
+	if err != nil {
+		return network.Attached{}, fmt.Errorf("attach network %s: %w", r.Network, err)
+	}
+	return a, nil
+}
+
+// limitsOf is what a VM's processes may take of the host: none where it is not known what the VMM needs for itself.
+func (e *Engine) limitsOf(r vm.VMRecord) cgroup.Limits {
+	d, err := e.vmm(r.VMM)
+	if err != nil || d.Features().Overhead == 0 {
+		return cgroup.Limits{}
+	}
+	return cgroup.Limits{Memory: (r.Spec.MemoryMiB + d.Features().Overhead) << 20, CPUs: r.Spec.VCPU}
+}
+
+// refOf names a VM's machine to its driver.
+func refOf(r vm.VMRecord) vmm.Ref {
+	return vmm.Ref{ID: r.ID, Dir: r.Runtime.VMDir, APISock: r.Runtime.APISockPath, AgentSock: r.Runtime.VSockPath}
+}
+
+// portOf is a VM's place in its network.
+func portOf(r vm.VMRecord) network.Port {
+	addr, _ := netip.ParseAddr(r.Runtime.GuestIP) // zero where there is none
+	return network.Port{ID: r.ID, Name: r.Name, Addr: addr, UID: r.Runtime.UID}
+}
+
+func (e *Engine) overlay(r vm.VMRecord) disk.Overlay {
+	return disk.Overlay{ID: string(r.ID), Base: e.Images.RootPath(r.ImageDigest), Path: r.Runtime.SystemOverlay}
+}
+
+// hostKey makes or reads the VM's ssh host key, and pins it.
+func hostKey(ctx context.Context, r vm.VMRecord) (sshkey.Key, error) {
+	key, err := sshkey.Ensure(ctx, filepath.Join(r.Runtime.VMDir, "ssh_host_ed25519_key"), r.Runtime.DNSName)
+	if err != nil {
+		return sshkey.Key{}, err
+	}
+	return key, sshkey.Pin(ctx, filepath.Join(r.Runtime.VMDir, "known_hosts"), r.Runtime.DNSName, key)
+}
+
+// SSHAccess is what an ssh client on this host needs to reach a VM.
+func (e *Engine) SSHAccess(r vm.VMRecord) *api.SSHAccess {
+	return &api.SSHAccess{User: "root", IdentityFile: e.Paths.SSHKey(),
+		KnownHosts: filepath.Join(r.Runtime.VMDir, "known_hosts"), HostKeyAlias: r.Runtime.DNSName}
+}
+
+// stage reports a stage of this VM's start.
+func (w *worker) stage(r vm.VMRecord, name string) func(error) {
+	return vm.Report(w.e.events.publish).Stage(vm.Event{VM: r.ID, Name: r.Name}, name)
+}
+
+// untilExit returns a context that also ends when the process does.
+func (w *worker) untilExit(ctx context.Context, id proc.Identity) (context.Context, func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		if w.e.Processes.Wait(ctx, id) == nil {
+			cancel()
+		}
+	}()
+	return ctx, cancel
+}

@@ -1,0 +1,248 @@
+package guest
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"net/http"
+	"time"
+
+	"banger/internal/vm"
+)
+
+// Dialer opens a connection to a guest agent.
+type Dialer func(ctx context.Context) (net.Conn, error)
+
+// Client speaks to one guest agent. Its errors are *vm.Error: those of the agent, CodeUnavailable where it did not
+// answer, CodeCanceled where the context ended before it could.
+type Client struct {
+	dial      Dialer
+	transport *http.Transport
+}
+
+// NewClient makes a Client that reaches the agent by d.
+func NewClient(d Dialer) *Client {
+	return &Client{dial: d, transport: &http.Transport{
+		DialContext:         func(ctx context.Context, _, _ string) (net.Conn, error) { return d(ctx) },
+		DisableCompression:  true, // the channel is quicker than the guest's processor
+		MaxIdleConnsPerHost: 2,
+		IdleConnTimeout:     time.Minute,
+
+		MaxResponseHeaderBytes: maxHead,
+	}}
+}
+
+// Transport carries requests to the agent, whatever their host; for a reverse proxy. Upgrades pass.
+func (c *Client) Transport() http.RoundTripper { return c.transport }
+
+// Hello asks the agent who it is.
+func (c *Client) Hello(ctx context.Context) (h Hello, err error) {
+	err = c.call(ctx, http.MethodGet, PathHello, nil, &h)
+	h.plain()
+	return h, err
+}
+
+// Configure gives the guest its identity.
+func (c *Client) Configure(ctx context.Context, conf Configure) (h Hello, err error) {
+	err = c.call(ctx, http.MethodPost, PathConfigure, conf, &h)
+	h.plain()
+	return h, err
+}
+
+// Sync writes the guest's dirty pages to its disks.
+func (c *Client) Sync(ctx context.Context) error {
+	return c.call(ctx, http.MethodPost, PathSync, nil, nil)
+}
+
+// Stats returns the guest's view of its load.
+func (c *Client) Stats(ctx context.Context) (s Stats, err error) {
+	err = c.call(ctx, http.MethodGet, PathStats, nil, &s)
+	return s, err
+}
+
+// PowerOff begins an orderly end. It returns when the agent has taken it on.
+func (c *Client) PowerOff(ctx context.Context, p PowerOff) error {
+	return c.call(ctx, http.MethodPost, PathPowerOff, p, nil)
+}
+
+// Exec starts a process and returns its stream of frames (see RunExec). ctx bounds the start, not the process.
+func (c *Client) Exec(ctx context.Context, r ExecRequest) (net.Conn, error) {
+	return c.upgrade(ctx, PathExec, UpgradeExec, r)
+}
+
+// SSH opens the bytes of one SSH connection. ctx bounds the opening only.
+func (c *Client) SSH(ctx context.Context) (net.Conn, error) {
+	return c.upgrade(ctx, PathSSH, UpgradeRaw, nil)
+}
+
+// request makes a request with v as JSON body; nil makes none.
+func request(ctx context.Context, method, path string, v any) (*http.Request, error) {
+	var body io.Reader
+	if v != nil {
+		b, err := json.Marshal(v)
+		if err != nil {
+			return nil, vm.Errorf(vm.CodeInternal, "encode a request to the guest agent (%s): %w", path, err)
+		}
+		body = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://guest"+path, body)
+	if err != nil {
+		return nil, vm.Errorf(vm.CodeInternal, "make a request to the guest agent (%s): %w", path, err)
+	}
+	if v != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	return req, nil
+}
+
+// call makes one request and decodes the answer into out, unless that is nil.
+func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
+	req, err := request(ctx, method, path, in)
+	if err != nil {
+		return err
+	}
+	resp, err := c.transport.RoundTrip(req)
+	if err != nil {
+		return unanswered(ctx, path, err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	return decode(path, resp, out)
+}
+
+func (c *Client) upgrade(ctx context.Context, path, token string, in any) (net.Conn, error) {
+	req, err := request(ctx, http.MethodPost, path, in)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := c.dial(ctx)
+	if err != nil {
+		return nil, unanswered(ctx, path, err)
+	}
+	stream, resp, err := Upgrade(conn, req, token)
+	if err != nil {
+		return nil, unanswered(ctx, path, err)
+	}
+	if stream == nil {
+		defer func() { _ = conn.Close(); _ = resp.Body.Close() }()
+		if err := decode(path, resp, nil); err != nil {
+			return nil, err
+		}
+		return nil, vm.Errorf(vm.CodeInternal, "guest agent (%s): answered %s instead of a stream", path, Plain(resp.Status))
+	}
+	return stream, nil
+}
+
+func unanswered(ctx context.Context, path string, err error) error {
+	code := vm.CodeUnavailable
+	if ctx.Err() != nil {
+		code = vm.CodeCanceled
+	}
+	return vm.Errorf(code, "reach the guest agent (%s): %w", path, plainError{err})
+}
+
+// Bounds of what a guest may answer: it is not trusted, and the memory is the daemon's.
+const (
+	maxHead   = 64 << 10 // status line and header
+	maxAnswer = 1 << 20  // the body of an answer that is no stream
+)
+
+// readAnswer reads the head of the answer to req. The body and what else comes are read by way of in, without a bound.
+func readAnswer(conn io.Reader, req *http.Request) (in *bufio.Reader, resp *http.Response, err error) {
+	limit := &io.LimitedReader{R: conn, N: maxHead}
+	in = bufio.NewReader(limit)
+	resp, err = http.ReadResponse(in, req)
+	if err != nil && limit.N <= 0 {
+		err = fmt.Errorf("the head of the answer has more than %d bytes", maxHead)
+	}
+	limit.N = math.MaxInt64
+	return in, resp, err
+}
+
+// decode reads resp's body into out, or returns the error it is.
+func decode(path string, resp *http.Response, out any) error {
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return vm.Errorf(vm.CodeUnavailable, "read the guest agent's answer (%s): %w", path, plainError{err})
+	}
+	if resp.StatusCode/100 != 2 {
+		var e ErrorBody
+		if json.Unmarshal(body, &e) != nil || e.Code == "" {
+			return vm.Errorf(vm.CodeInternal, "guest agent (%s): answered %s", path, Plain(resp.Status))
+		}
+		return &vm.Error{Code: vm.Code(Plain(e.Code)), Message: Plain(e.Message), Hint: Plain(e.Hint)}
+	}
+	if out == nil {
+		return nil
+	}
+	if err := json.Unmarshal(body, out); err != nil {
+		return vm.Errorf(vm.CodeInternal, "decode the guest agent's answer (%s): %w", path, plainError{err})
+	}
+	return nil
+}
+
+const (
+	helloPause    = 5 * time.Millisecond // after a refused connection; doubled up to helloPauseMax
+	helloPauseMax = 100 * time.Millisecond
+	helloWait     = time.Second // for the answer on a connection; doubled up to helloWaitMax
+	helloWaitMax  = 16 * time.Second
+)
+
+// WaitHello connects until a hello is answered or ctx ends. Connections that are accepted and then dropped, as the
+// first one after a snapshot was loaded, count for nothing.
+func (c *Client) WaitHello(ctx context.Context) (Hello, error) {
+	pause, wait := helloPause, helloWait
+	for {
+		h, err := c.tryHello(ctx, wait)
+		if err == nil {
+			return h, nil
+		}
+		var timeout net.Error
+		if errors.As(err, &timeout) && timeout.Timeout() {
+			wait = min(2*wait, helloWaitMax)
+		}
+		timer := time.NewTimer(pause) // there is nothing to be told by: the guest's side of the channel cannot be watched
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return Hello{}, vm.Errorf(vm.CodeUnavailable, "wait for the guest agent: %w; last: %s", context.Cause(ctx), Plain(err.Error()))
+		case <-timer.C:
+		}
+		pause = min(2*pause, helloPauseMax)
+	}
+}
+
+// tryHello asks on a connection of its own. Dialing may take as long as ctx lasts (over a port it includes the
+// guest's boot), the answer only so long.
+func (c *Client) tryHello(ctx context.Context, wait time.Duration) (h Hello, err error) {
+	conn, err := c.dial(ctx)
+	if err != nil {
+		return h, err
+	}
+	defer func() { _ = conn.Close() }()
+	if err := conn.SetDeadline(time.Now().Add(wait)); err != nil {
+		return h, err
+	}
+	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
+	req, err := request(ctx, http.MethodGet, PathHello, nil)
+	if err != nil {
+		return h, err
+	}
+	req.Close = true
+	if err := req.Write(conn); err != nil {
+		return h, fmt.Errorf("ask for a hello: %w", err)
+	}
+	_, resp, err := readAnswer(conn, req)
+	if err != nil {
+		return h, fmt.Errorf("read the hello: %w", err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	err = decode(PathHello, resp, &h)
+	h.plain()
+	return h, err
+}

@@ -1,0 +1,134 @@
+package guest
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+
+	"banger/internal/vm"
+)
+
+// Stdio is what a command in the guest is joined to. Nil fields are left out.
+type Stdio struct {
+	In       io.Reader // sent until its end; only for an ExecRequest with Stdin
+	Out, Err io.Writer
+	Resize   <-chan Size
+	Signals  <-chan string // names as "SIGINT"
+	Started  func()        // called when the process exists
+}
+
+// Size is that of a terminal, in characters.
+type Size struct{ Rows, Cols uint16 }
+
+// stdinChunk is how much input is read and sent at once.
+const stdinChunk = 32 << 10
+
+// RunExec joins a command to s until it ends, and closes conn. It returns as soon as the command's end is known, even
+// while a Read of s.In waits; that Read is left behind, and what it brings is lost. An error means that the end is not
+// known: the connection broke (CodeUnavailable), ctx ended, or output could not be written.
+func RunExec(ctx context.Context, conn net.Conn, s Stdio) (ExecExit, error) {
+	defer func() { _ = conn.Close() }()
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	ended := make(chan struct{})
+	defer close(ended)
+	out := NewFrameWriter(conn)
+	if s.In != nil {
+		go sendInput(out, s.In)
+	}
+	go sendEvents(out, s, ended)
+
+	exit, err := receive(NewFrameReader(conn), s)
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return exit, err
+}
+
+// receive handles the agent's frames until the last. It never returns an exit with an error.
+func receive(in *FrameReader, s Stdio) (ExecExit, error) {
+	for {
+		kind, payload, err := in.Next()
+		if err != nil {
+			if errors.Is(err, io.EOF) {
+				err = io.ErrUnexpectedEOF
+			}
+			return ExecExit{}, vm.Errorf(vm.CodeUnavailable, "follow the command: the connection to the guest broke: %w", err)
+		}
+		switch kind {
+		case FrameStdout:
+			err = deliver(s.Out, payload, "output")
+		case FrameStderr:
+			err = deliver(s.Err, payload, "error output")
+		case FrameStarted:
+			if s.Started != nil {
+				s.Started()
+			}
+		case FrameExit:
+			var exit ExecExit
+			if err := json.Unmarshal(payload, &exit); err != nil {
+				return ExecExit{}, vm.Errorf(vm.CodeInternal, "decode the command's exit: %w", plainError{err})
+			}
+			exit.Signal, exit.Reason = Plain(exit.Signal), Plain(exit.Reason)
+			return exit, nil
+		}
+		if err != nil {
+			return ExecExit{}, err
+		}
+	}
+}
+
+func deliver(w io.Writer, p []byte, what string) error {
+	if w == nil {
+		return nil
+	}
+	if _, err := w.Write(p); err != nil {
+		return fmt.Errorf("write the command's %s: %w", what, err)
+	}
+	return nil
+}
+
+// sendInput sends what in holds, and its end. An error of in counts as its end. An error of out means that the
+// connection is done with, which receive notices.
+func sendInput(out *FrameWriter, in io.Reader) {
+	buf := make([]byte, stdinChunk)
+	for {
+		n, err := in.Read(buf)
+		if n > 0 && out.Write(FrameStdin, buf[:n]) != nil {
+			return
+		}
+		if err != nil {
+			_ = out.Write(FrameStdinClose, nil)
+			return
+		}
+	}
+}
+
+func sendEvents(out *FrameWriter, s Stdio, ended <-chan struct{}) {
+	for {
+		var err error
+		select {
+		case <-ended:
+			return
+		case size, ok := <-s.Resize:
+			if !ok {
+				s.Resize = nil
+				continue
+			}
+			b := binary.BigEndian.AppendUint16(nil, size.Rows)
+			err = out.Write(FrameResize, binary.BigEndian.AppendUint16(b, size.Cols))
+		case name, ok := <-s.Signals:
+			if !ok {
+				s.Signals = nil
+				continue
+			}
+			err = out.Write(FrameSignal, []byte(name))
+		}
+		if err != nil {
+			return
+		}
+	}
+}

@@ -1,0 +1,201 @@
+// Package nft is the thin hand on packet rules: it writes all of one bridge's rules as text, and has the nft program
+// load them in one transaction. It keeps nothing; the kernel does.
+//
+// A table is ours by its comment. Of other people's tables it touches one, the "ip filter" that iptables and Docker
+// share, and in that only rules that carry our comment.
+package nft
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"text/template"
+)
+
+// Table is all that is asked of packets to and from one bridge. It is loaded as two tables of the bridge's name, since
+// what the bridge sees and what the host sees are different families to the kernel.
+type Table struct {
+	Bridge  string // also the name of the tables
+	Subnet  netip.Prefix
+	Gateway netip.Addr // the host's address in it
+	Guests  []Guest
+
+	Peers    bool // guests reach each other
+	Host     bool // guests reach all of the host's services, and not only its resolver
+	Metadata bool // guests reach link-local addresses and the metadata services of clouds
+
+	// Forwarding names the interfaces that passed no packets on until we had them do it. They are kept here because
+	// the table lasts as long as the setting does: until we take both back, or the host stops.
+	Forwarding []string
+}
+
+// Guest is what one tap device may send from.
+type Guest struct {
+	Tap  string
+	MAC  string
+	Addr netip.Addr
+}
+
+// mark is the comment of all that is ours.
+const mark = "banger"
+
+// metadata are the addresses at which a cloud tells a machine its secrets: link-local ones everywhere, one of its own
+// each Alibaba, Azure and Oracle.
+var metadata = []string{"100.100.100.200", "168.63.129.16", "169.254.0.0/16", "192.0.0.192"}
+
+// text is the rule set. Each guest's packets are looked at twice. On the bridge, by the device they come from: no guest
+// takes another's address, or speaks anything but IPv4 and ARP. On the host, by what the bridge passes up: a port that
+// nobody told us of lets none out either.
+//
+// What guests may not do is refused, and not dropped, so that they need not wait. Of ICMP errors the kernel sends one a
+// second: a TCP reset is none. But it would come from the wrong address where somebody has translated that.
+//
+// A packet must be accepted by every chain of every table that looks at it, so that "accept" here overrules nobody,
+// and "drop" or "reject" overrules everybody.
+var text = template.Must(template.New("").Funcs(template.FuncMap{
+	"metadata": func() string { return strings.Join(metadata, ", ") },
+}).Parse(`add table inet {{.Bridge}}
+delete table inet {{.Bridge}}
+add table bridge {{.Bridge}}
+delete table bridge {{.Bridge}}
+
+table inet {{.Bridge}} {
+	comment "{{.Mark}}"
+
+	set forwarding {
+		type ifname
+{{- with .Forwarding}}
+		elements = { {{range $i, $n := .}}{{if $i}}, {{end}}"{{$n}}"{{end}} }
+{{- end}}
+	}
+
+	set guests {
+		type ether_addr . ipv4_addr
+{{- with .Guests}}
+		elements = {
+{{- range .}}
+			{{.MAC}} . {{.Addr}},
+{{- end}}
+		}
+{{- end}}
+	}
+
+	chain prerouting {
+		type filter hook prerouting priority raw; policy accept;
+		iifname "{{.Bridge}}" ether saddr . ip saddr @guests accept
+		iifname "{{.Bridge}}" drop
+	}
+
+	chain input {
+		type filter hook input priority filter; policy accept;
+		iifname "{{.Bridge}}" jump from_guest_to_host
+		iifname != "lo" ip daddr {{.Gateway}} drop
+	}
+
+	chain from_guest_to_host {
+		ct state established,related accept
+{{- if .Host}}
+		accept
+{{- else}}
+		ip daddr {{.Gateway}} udp dport 53 accept
+		ip daddr {{.Gateway}} tcp dport 53 accept
+		ip daddr {{.Gateway}} icmp type echo-request accept
+		goto refuse
+{{- end}}
+	}
+
+	chain forward {
+		type filter hook forward priority filter; policy accept;
+		iifname "{{.Bridge}}" oifname "{{.Bridge}}" {{if .Peers}}accept{{else}}drop{{end}}
+		iifname "{{.Bridge}}" jump from_guest
+		oifname "{{.Bridge}}" jump to_guest
+	}
+
+	chain from_guest {
+		ct state invalid drop
+		ct state established,related accept
+		ct status dnat reject with icmpx admin-prohibited
+{{- if not .Metadata}}
+		ip daddr { {{metadata}} } goto refuse
+{{- end}}
+	}
+
+	chain refuse {
+		meta l4proto tcp reject with tcp reset
+		reject with icmpx admin-prohibited
+	}
+
+	chain to_guest {
+		ct state established,related accept
+		drop
+	}
+
+	chain postrouting {
+		type nat hook postrouting priority srcnat; policy accept;
+		ip saddr {{.Subnet}} oifname != "{{.Bridge}}" masquerade
+	}
+}
+
+table bridge {{.Bridge}} {
+	comment "{{.Mark}}"
+
+	set cards {
+		type ifname . ether_addr
+{{- with .Guests}}
+		elements = {
+{{- range .}}
+			"{{.Tap}}" . {{.MAC}},
+{{- end}}
+		}
+{{- end}}
+	}
+
+	set guests {
+		type ifname . ether_addr . ipv4_addr
+{{- with .Guests}}
+		elements = {
+{{- range .}}
+			"{{.Tap}}" . {{.MAC}} . {{.Addr}},
+{{- end}}
+		}
+{{- end}}
+	}
+
+	set taps {
+		type ifname
+{{- with .Guests}}
+		elements = {
+{{- range .}}
+			"{{.Tap}}",
+{{- end}}
+		}
+{{- end}}
+	}
+
+	chain prerouting {
+		type filter hook prerouting priority dstnat; policy accept;
+		iifname @taps jump from_guest
+	}
+
+	chain from_guest {
+		iifname . ether saddr != @cards drop
+		ether type arp iifname . arp saddr ether . arp saddr ip @guests accept
+		ether type ip iifname . ether saddr . ip saddr @guests accept
+		drop
+	}
+}
+`))
+
+// Render writes the table as a script for nft that puts it in the place of the one there is. The same table is the
+// same text.
+func Render(t Table) string {
+	t.Guests = slices.SortedFunc(slices.Values(t.Guests), func(a, b Guest) int { return strings.Compare(a.Tap, b.Tap) })
+	t.Forwarding = slices.Sorted(slices.Values(t.Forwarding))
+	t.Subnet = t.Subnet.Masked()
+	var b strings.Builder
+	_ = text.Execute(&b, struct { // fails only when the template is wrong: a test renders each of its branches
+		Table
+		Mark string
+	}{t, mark})
+	return b.String()
+}

@@ -1,0 +1,107 @@
+package places
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"banger/internal/act"
+	"banger/internal/inventory"
+	"banger/internal/vm"
+)
+
+// scraps are half-written files. Who writes a file whole or not at all writes it under another name, ".NAME" and something
+// random, and gives it its own at the end; who dies before leaves that. Nobody reads it any more.
+type scraps struct {
+	place inventory.Place
+	began time.Time
+}
+
+// written are the names of what is written so, by the directory it lies in.
+func (k scraps) written() map[string][]string {
+	ofVM := []string{"handles.json", "system", "work.ext4", "ssh_host_ed25519_key", "ssh_host_ed25519_key.pub", "known_hosts"}
+	all := map[string][]string{
+		k.place.Cache: {"probe.json", "firecracker.json", "prove-"},
+		filepath.Join(k.place.Cache, "initramfs"): {""},
+		filepath.Join(k.place.State, "ssh"):       {"id_ed25519"},
+	}
+	entries, _ := inventory.VMDirs(k.place.VMs) // one that cannot be read is told of by dirs
+	for _, e := range entries {
+		if e.IsDir() {
+			all[filepath.Join(k.place.VMs, e.Name())] = ofVM
+		}
+	}
+	return all
+}
+
+func (scraps) Rank() inventory.Rank { return inventory.Files }
+
+// slack is by how much the times of files may lag behind the clock.
+const slack = 2 * time.Second
+
+func (k scraps) List(context.Context) (out []inventory.Object, err error) {
+	for dir, names := range k.written() {
+		entries, rerr := os.ReadDir(dir)
+		if rerr != nil && !errors.Is(rerr, fs.ErrNotExist) {
+			err = errors.Join(err, fmt.Errorf("look for half-written files: %w", rerr))
+		}
+		for _, e := range entries {
+			if !isScrap(e.Name(), names) { // by name first: a start looks at every file of every VM
+				continue
+			}
+			fi, ferr := e.Info()
+			if ferr != nil || !fi.Mode().IsRegular() {
+				continue
+			}
+			o := inventory.Object{Kind: "half-written file", Name: filepath.Join(dir, e.Name()), Scrap: true, Proof: "it lies in " + dir}
+			if id, err := vm.ParseID(filepath.Base(dir)); err == nil && filepath.Dir(dir) == k.place.VMs {
+				o.VM = id
+			}
+			if fi.ModTime().After(k.began.Add(-slack)) {
+				o.Busy = "it may be written on: it is not older than this daemon"
+			}
+			out = append(out, o)
+		}
+	}
+	return out, err
+}
+
+// isScrap says whether a file's name is what one of these has before its end: a dot, the name, and something after it.
+func isScrap(file string, names []string) bool {
+	for _, n := range names {
+		if rest, ok := strings.CutPrefix(file, "."+n); ok && rest != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// Clear removes the half-written files that daemons left which died. It is for a daemon that begins, and nothing of it writes
+// yet: so none is being written on.
+func Clear(ctx context.Context, p inventory.Place) error {
+	all, err := scraps{p, time.Unix(1<<40, 0)}.List(ctx)
+	for _, o := range all {
+		rerr := act.Do(ctx, "scrap.remove", func() error { return os.Remove(o.Name) })
+		if rerr != nil && !errors.Is(rerr, fs.ErrNotExist) {
+			err = errors.Join(err, rerr)
+		}
+	}
+	return err
+}
+
+func (k scraps) Remove(ctx context.Context, o inventory.Object) error {
+	_, there, err := inventory.Again(ctx, k, o)
+	if err != nil || !there {
+		return err
+	}
+	err = act.Do(ctx, "scrap.remove", func() error { return os.Remove(o.Name) })
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}

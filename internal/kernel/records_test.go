@@ -1,0 +1,67 @@
+package kernel
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"banger/internal/vm"
+)
+
+// memRecords is Records in memory.
+type memRecords struct {
+	mu   sync.Mutex
+	rows map[string]vm.Kernel
+	fail error // of PutKernel
+}
+
+func (m *memRecords) PutKernel(_ context.Context, k vm.Kernel) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.fail != nil {
+		return m.fail
+	}
+	if m.rows == nil {
+		m.rows = map[string]vm.Kernel{}
+	}
+	m.rows[k.Name] = k
+	return nil
+}
+
+func (m *memRecords) Kernels(context.Context) ([]vm.Kernel, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var all []vm.Kernel
+	for _, k := range m.rows {
+		all = append(all, k)
+	}
+	slices.SortFunc(all, func(a, b vm.Kernel) int { return strings.Compare(a.Name, b.Name) })
+	return all, nil
+}
+
+func (m *memRecords) find(match func(vm.Kernel) bool) (vm.Kernel, error) {
+	all, _ := m.Kernels(context.Background())
+	if i := slices.IndexFunc(all, match); i >= 0 {
+		return all[i], nil
+	}
+	return vm.Kernel{}, vm.Errorf(vm.CodeNotFound, "no such kernel")
+}
+
+func (m *memRecords) KernelByName(_ context.Context, name string) (vm.Kernel, error) {
+	return m.find(func(k vm.Kernel) bool { return k.Name == name })
+}
+
+func (m *memRecords) KernelByDigest(_ context.Context, digest string) (vm.Kernel, error) {
+	return m.find(func(k vm.Kernel) bool { return k.Digest == digest })
+}
+
+func newLibrary(t *testing.T) (*Library, *memRecords) {
+	t.Helper()
+	rows := &memRecords{}
+	dir := t.TempDir()
+	return New(Config{
+		Dir: dir + "/kernels", InitramfsDir: dir + "/cache/initramfs", GuestBinary: []byte("\x7fELF guest"), Records: rows,
+	}), rows
+}

@@ -1,0 +1,83 @@
+package lab
+
+import (
+	"flag"
+	"fmt"
+	"strings"
+	"testing"
+)
+
+var cycles = flag.Int("cycles", 5, "how often the cycles test starts a VM and kills it: each way to end one takes its turn, half a minute each")
+
+// snapshot is what a VM could leave on a host, as its tools show it: held, and mounts, namespaces, sockets, and every
+// file of the product's directories but those that a running daemon writes and the root's ssh key, which is made once.
+const snapshot = held + `
+findmnt -rno TARGET,FSTYPE | sort; ip netns list; ip -br addr; ls -R /run/banger
+find /var/lib/banger /sys/fs/cgroup/*/banger-* ! -path '/var/lib/banger/ssh*' ! -name 'banger.db*' ! -name 'bangerd.*' 2>/dev/null | sort`
+
+// testCycles starts a Firecracker VM and kills it, again and again: every start has to succeed, and afterwards the host is
+// as it was. The end changes from one cycle to the next: by command, by a death of the VMM, of the daemon, and of both.
+func (l *Lab) testCycles(t *testing.T) {
+	if err := l.Equip(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s := &scene{Lab: l, t: t}
+	if !strings.Contains(s.quiet("banger vmm list"), "firecracker") {
+		s.quiet("banger vmm install -q firecracker --from " + FirecrackerDir)
+	}
+	s.quiet("banger vm create -q --name before --vmm firecracker && banger vm delete -q before")
+	before := s.quiet(snapshot)
+	const (
+		vmm    = `$(banger vm show --json cycle | grep -oE '"pid": [0-9]+' | grep -oE '[0-9]+')`
+		daemon = `$(cat /var/lib/banger/bangerd.lock)`
+	)
+	ends := []string{
+		"banger vm kill -q cycle",
+		"kill -9 " + vmm,
+		"kill -9 " + daemon + "; banger vm kill -q cycle",
+		"v=" + vmm + "; kill -9 " + daemon + " $v",
+		"banger vm stop -q cycle",
+	}
+	for i := range *cycles {
+		first := "banger vm start -q cycle"
+		if i == 0 {
+			first = "banger vm run -q -d --name cycle --vmm firecracker"
+		}
+		_, stderr, code, err := l.Exec(t.Context(), "bash", "-c", first+" && banger vm exec cycle -- true")
+		if code != 0 || err != nil {
+			t.Errorf("cycle %d: exit code %d, %v\n%s\n%s", i, code, err, stderr, s.quiet("banger vm logs -n 40 cycle; true"))
+			continue
+		}
+		end := ends[i%len(ends)]
+		s.quiet(end)
+		// Whoever ended it, the next command finds it stopped: at once, or when the worker has seen to it.
+		s.quiet(`for i in $(seq 100); do case $(banger vm list | awk '$1 == "cycle" { print $2 }') in stopped) exit 0;; esac; sleep 0.1; done; exit 1`)
+		if got := s.quiet(held); strings.Contains(got, "firecracker") || strings.Contains(got, "/dev/loop") {
+			t.Errorf("cycle %d, after %s:\n%s", i, end, got)
+		}
+	}
+	s.quiet("banger vm delete -q cycle")
+	if after := s.quiet(snapshot); after != before {
+		t.Errorf("after %d cycles the lab is not as it was before:\n%s", *cycles, lineDiff(before, after))
+	}
+	s.quiet("banger daemon stop")
+	t.Logf("%d cycles", *cycles)
+}
+
+// lineDiff lists the lines that only one of two texts has.
+func lineDiff(before, after string) string {
+	count := map[string]int{}
+	for l := range strings.Lines(before) {
+		count[strings.TrimSpace(l)]--
+	}
+	for l := range strings.Lines(after) {
+		count[strings.TrimSpace(l)]++
+	}
+	var b strings.Builder
+	for l, n := range count {
+		if n != 0 {
+			fmt.Fprintf(&b, "%+d %s\n", n, l)
+		}
+	}
+	return b.String()
+}

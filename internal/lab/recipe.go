@@ -1,0 +1,87 @@
+package lab
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"banger/internal/vm"
+)
+
+// packages of the lab's image: an init that brings up all a host has, and what banger and its tests need of a host.
+var packages = []string{
+	"systemd-sysv", "udev", "dbus", "kmod", "procps", "util-linux", "ca-certificates",
+	"dmsetup", "e2fsprogs", "xfsprogs", "iproute2", "nftables", "openssh-client", "qemu-system-x86", "qemu-utils",
+	"zstd", // what is sent in comes compressed: the channel is the slowest part of it
+}
+
+// buildTime bounds the build of the image, which takes about a minute.
+const buildTime = 10 * time.Minute
+
+// imageName says by its name what an image was built from. One of another recipe has another name, so it is never
+// taken for this one's.
+func imageName(kernelDigest string, packages []string) string {
+	sorted := slices.Sorted(slices.Values(packages))
+	sum := sha256.Sum256([]byte(kernelDigest + "\n" + strings.Join(sorted, "\n") + "\n"))
+	return name + "-" + hex.EncodeToString(sum[:])[:12]
+}
+
+// image makes the lab's root hold the default kernel and the lab's image, and returns the image's name.
+func (l *Lab) image(ctx context.Context) (string, error) {
+	have, image, err := l.seed(ctx)
+	if err != nil || have {
+		return image, err
+	}
+	l.Log("lab: building image %s", image)
+	begin := time.Now()
+	build, cancel := context.WithTimeout(ctx, buildTime)
+	defer cancel()
+	if _, err := l.host(build, filepath.Join(l.Repo, "scripts", "test-root"), "image", image, strings.Join(packages, ",")); err != nil {
+		return "", err
+	}
+	l.Log("lab: image %s built in %.0f s", image, time.Since(begin).Seconds())
+	if have, image, err = l.seed(ctx); err == nil && !have {
+		err = fmt.Errorf("image %s was built and is not there", image)
+	}
+	return image, err
+}
+
+// seed makes the root anew, and says whether it holds the image that the lab needs, and which that is.
+func (l *Lab) seed(ctx context.Context) (have bool, image string, err error) {
+	if err := os.RemoveAll(l.root()); err != nil {
+		return false, "", err
+	}
+	ctx, cancel := context.WithTimeout(ctx, buildTime) // it makes what is not in the cache yet
+	defer cancel()
+	if _, err := l.host(ctx, filepath.Join(l.Repo, "scripts", "test-root"), "seed", l.root()); err != nil {
+		return false, "", err
+	}
+	var kernels []vm.Kernel
+	var images []vm.Image
+	for kind, list := range map[string]any{"kernel": &kernels, "image": &images} {
+		out, err := l.banger(ctx, kind, "list", "--json")
+		if err != nil {
+			return false, "", err
+		}
+		if err := json.Unmarshal([]byte(out), list); err != nil {
+			return false, "", fmt.Errorf("read banger %s list: %w", kind, err)
+		}
+	}
+	i := slices.IndexFunc(kernels, func(k vm.Kernel) bool { return k.Name == vm.DefaultKernel })
+	if i < 0 {
+		return false, "", fmt.Errorf("no kernel %s in a seeded root", vm.DefaultKernel)
+	}
+	image = imageName(kernels[i].Digest, packages)
+	have = slices.ContainsFunc(images, func(i vm.Image) bool { return i.Name == image })
+	if !have { // the daemon must not hold a root that is about to be made anew
+		_, err = l.banger(ctx, "daemon", "stop")
+	}
+	return have, image, err
+}

@@ -1,0 +1,190 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"banger/internal/testhost"
+)
+
+// suiteTime bounds one package's tests. Everything takes many times as long as on the host.
+const suiteTime = 20 * time.Minute
+
+// required is what the lab has: a test that misses one of these fails.
+var required = []string{
+	string(testhost.Root), string(testhost.KVM), string(testhost.DM), string(testhost.Loop), string(testhost.Tun),
+	string(testhost.QEMU), string(testhost.Ext4), string(testhost.XFS), string(testhost.IP), string(testhost.SSH),
+	string(testhost.Cgroup), string(testhost.Controllers), string(testhost.Depmod), string(testhost.Guest),
+	string(testhost.Firecracker), string(testhost.NFT),
+}
+
+// extra is what the tests of one package get beside what all get.
+type extra struct {
+	prepare func(*Lab, context.Context) error
+	env     []string
+	tests   []string // only these are run; empty: all
+	skip    string   // of these, go test's pattern of what is not
+}
+
+var extras = map[string]extra{
+	// The built product with real guests. Where it runs on other drivers than these, it fails.
+	"./internal/e2e": {
+		prepare: (*Lab).prove,
+		env:     []string{testhost.SeedVar + "=" + SeedDir, "BANGER_TEST_DRIVERS=firecracker dmsnap bridge"},
+		// A start takes ten seconds here, a command half of one. So what would show nothing of Firecracker, its disks or its
+		// network that these do not is left to QEMU on the host: images and devices within the guest, what clients do to one
+		// another, and every point of a crash, whose steps are the same.
+		tests: []string{
+			"TestMainJob",                   // run, stop, start, kill; both disks are kept
+			"TestInOneVM",                   // exec, its streams and exit codes, signals, cp, ssh, network; not what the guest alone does
+			"TestTheDaemonIsKilled",         // VMs are adopted, without scratch files too; both die
+			"TestTheVMMIsKilled",            // and a guest that ends by itself
+			"TestKilledClientLeavesNothing", // run --rm cut off
+			"TestAVMHoldsItsOwnOnly",        // descriptors, through the jailer
+		},
+		skip: "TestInOneVM/(orphans|twenty|modules|disks|logs)|TestTheDaemonIsKilled/both", // the latter the seed scenario has
+	},
+}
+
+// Suite runs the tests of packages ("./internal/host/dm") in the lab as root, each in its own directory beside its
+// testdata, with the product and Firecracker there (Equip). Each test's result becomes a subtest of t. What the lab
+// must have and a test finds missing is a failure.
+func (l *Lab) Suite(t *testing.T, pkgs ...string) {
+	t.Helper()
+	ctx := t.Context()
+	if err := l.Equip(ctx); err != nil {
+		t.Fatal(err)
+	}
+	stage := t.TempDir()
+	for _, pkg := range pkgs {
+		if err := l.compile(ctx, pkg, stage); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.send(ctx, stage, RepoDir); err != nil {
+		t.Fatalf("send tests into the lab: %v", err)
+	}
+	for _, pkg := range pkgs {
+		if prepare := extras[pkg].prepare; prepare != nil {
+			if err := prepare(l, ctx); err != nil {
+				t.Fatalf("prepare the lab for the tests of %s: %v", pkg, err)
+			}
+		}
+		t.Run(strings.TrimPrefix(pkg, "./"), func(t *testing.T) { l.run(t, pkg) })
+	}
+}
+
+// compile stages a package's test binary and testdata as they lie in the source tree.
+func (l *Lab) compile(ctx context.Context, pkg, stage string) error {
+	ctx, cancel := context.WithTimeout(ctx, buildTime)
+	defer cancel()
+	binary := filepath.Join(stage, testBinary(pkg))
+	cmd := exec.CommandContext(ctx, "go", "test", "-c", "-o", binary, pkg)
+	cmd.Dir = l.Repo
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	cmd.WaitDelay = patience
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("compile the tests of %s: %w\n%s", pkg, errors.Join(err, context.Cause(ctx)), out)
+	}
+	if _, err := os.Stat(binary); err != nil {
+		return fmt.Errorf("package %s has no tests", pkg)
+	}
+	data := filepath.Join(l.Repo, pkg, "testdata")
+	if _, err := os.Stat(data); err != nil {
+		return nil
+	}
+	return symlink(data, filepath.Join(stage, pkg, "testdata"))
+}
+
+// testBinary is the path of a package's test binary, below the repository.
+func testBinary(pkg string) string { return filepath.Join(pkg, filepath.Base(pkg)+".test") }
+
+// run runs one package's tests and makes their results subtests of t.
+func (l *Lab) run(t *testing.T, pkg string) {
+	begin := time.Now()
+	ctx, cancel := context.WithTimeoutCause(t.Context(), suiteTime+time.Minute, fmt.Errorf("no end after %v", suiteTime+time.Minute))
+	defer cancel()
+	more := extras[pkg]
+	if len(more.tests) > 0 {
+		t.Logf("of %s only these are run here: %s, without %s", pkg, strings.Join(more.tests, ", "), more.skip)
+	}
+	tests := l.command(ctx, where{dir: filepath.Join(RepoDir, pkg), env: append([]string{
+		"CI=true", "BANGER_TEST_LAB=1", "BANGER_TEST_REAL=1", "BANGER_TEST_REQUIRE=" + strings.Join(required, ","),
+		"BANGER_FIRECRACKER_DIR=" + FirecrackerDir,
+	}, more.env...)}, filepath.Join(RepoDir, testBinary(pkg)), "-test.v=test2json", "-test.paniconexit0", "-test.timeout="+suiteTime.String(), "-test.run="+more.pattern(), "-test.skip="+more.skip)
+	events := exec.CommandContext(ctx, "go", "tool", "test2json", "-t", "-p", pkg) // without -t no test says how long it took
+	events.Dir = l.Repo
+	events.WaitDelay = patience
+
+	from, to := io.Pipe()
+	tests.Stdout, tests.Stderr = to, to
+	events.Stdin = from
+	stream, err := events.StdoutPipe()
+	if err == nil {
+		err = events.Start()
+	}
+	if err != nil {
+		t.Fatalf("read the tests' output: %v", err)
+	}
+	var code int
+	ended := make(chan error, 1)
+	go func() {
+		var err error
+		code, err = exitCode(ctx, tests, tests.Run())
+		_ = to.Close()
+		ended <- err
+	}()
+	all, err := read(stream, func(r *result) { r.replay(t, required) })
+	if err != nil {
+		cancel() // nobody reads on
+		_ = from.Close()
+	}
+	err = errors.Join(err, <-ended, events.Wait())
+	if err != nil {
+		t.Errorf("run the tests of %s: %v", pkg, err)
+	}
+	all.close(t, code)
+	for _, name := range more.tests {
+		if !slices.ContainsFunc(all.subs, func(r *result) bool { return r.name == name }) {
+			t.Errorf("%s has no %s to run", pkg, name)
+		}
+	}
+	if err != nil || code == failed {
+		t.Logf("the lab's console:\n%s", l.console())
+	}
+	n := map[string]int{}
+	all.count(n)
+	t.Logf("%s: %d passed, %d failed, %d skipped in %.1f s", pkg, n["pass"], n["fail"], n["skip"], time.Since(begin).Seconds())
+}
+
+// pattern is that of go test's -run.
+func (e extra) pattern() string {
+	if len(e.tests) == 0 {
+		return "."
+	}
+	return "^(" + strings.Join(e.tests, "|") + ")$"
+}
+
+// close reports what no test's own result has told: tests that never ended, and the end of the binary itself.
+func (r *result) close(t *testing.T, code int) {
+	for _, s := range r.subs {
+		if s.action == "" {
+			s.replay(t, required)
+		}
+	}
+	switch {
+	case code != 0 && !t.Failed():
+		t.Errorf("the tests ended with exit code %d:\n%s", code, strings.Join(r.output, "\n"))
+	case code == 0 && len(r.subs) == 0:
+		t.Error("there was no test to run")
+	}
+}

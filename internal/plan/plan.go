@@ -1,0 +1,87 @@
+// Package plan decides, purely: the next step of one VM from what it should be and what was just seen. It does no I/O,
+// reads no clock, and imports only internal/vm. internal/engine looks, asks here, and acts.
+package plan
+
+import (
+	"time"
+
+	"banger/internal/vm"
+)
+
+// Facts are what the engine saw of one VM in this round.
+type Facts struct {
+	Process    bool      // a process is proven to be its VMM
+	Held       bool      // handles name something, or the host still shows something of its run
+	Ready      bool      // its agent was configured in this daemon's life
+	Recovering bool      // first round after the daemon's start
+	Session    bool      // for a VM that is removed with its session: one is there, or may still come
+	Now        time.Time // for back-off
+}
+
+// Step is what to do next.
+type Step string
+
+// The steps. Each is one function of the engine.
+const (
+	Idle    Step = "idle"     // nothing to do until something changes
+	Start   Step = "start"    // make what is missing, launch, wait for the agent
+	Adopt   Step = "adopt"    // a proven process: dial and configure its agent, record that it runs
+	Stop    Step = "stop"     // end the process: guest, VMM, kill
+	CleanUp Step = "clean up" // nothing lives: take down what is left of the run, then state stopped
+	Remove  Step = "remove"   // end, take down, delete everything, the row last
+	Forget  Step = "forget"   // its session is over: make the intent "gone"
+	Wait    Step = "wait"     // a failed removal or clean-up is retried at Runtime.RetryAt
+)
+
+// Next is the recovery table and the life of a VM in one function (docs/ARCHITECTURE.md shows it as a table).
+func Next(r vm.VMRecord, f Facts) Step {
+	step := next(r, f)
+	if (step == Remove || step == CleanUp) && !f.Recovering && r.Runtime.Attempts > 0 && waits(r.Runtime, f.Now) {
+		return Wait
+	}
+	return step
+}
+
+// waits says that the next try is not due. RetryAt is of the clock on the wall, which may have been set back since: nobody
+// waits longer than was meant.
+func waits(r vm.VMRuntime, now time.Time) bool {
+	left := r.RetryAt.Sub(now)
+	return left > 0 && left <= Backoff(r.Attempts)
+}
+
+func next(r vm.VMRecord, f Facts) Step {
+	if r.Want == vm.WantGone {
+		return Remove
+	}
+	if r.Spec.AutoRemove && !f.Session && (f.Recovering || f.Ready || r.Want == vm.WantStopped) {
+		return Forget
+	}
+	switch {
+	case r.Want == vm.WantStopped && f.Process:
+		return Stop
+	case r.Want == vm.WantStopped && (f.Held || !settled(r.Runtime.State)):
+		return CleanUp
+	case r.Want == vm.WantStopped:
+		return Idle
+	case f.Process && (!f.Ready || r.Runtime.State != vm.StateRunning):
+		return Adopt // ready, but not recorded as running: the commit failed, or a stop and a start came at once
+	case f.Process:
+		return Idle
+	case r.Runtime.State == vm.StateStarting && !f.Recovering:
+		return Start
+	default: // it should run and does not: never restarted by the reconcile itself
+		return CleanUp
+	}
+}
+
+// settled says that a state promises nothing is left of a run.
+func settled(s vm.State) bool { return s == vm.StateStopped || s == vm.StateError }
+
+// Backoff is how long to wait after the n-th failed attempt: 1 s doubling to 5 minutes.
+func Backoff(n int) time.Duration {
+	const most = 5 * time.Minute
+	if n > 9 {
+		return most
+	}
+	return min(time.Second<<max(n-1, 0), most)
+}

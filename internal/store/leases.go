@@ -1,0 +1,66 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+
+	"banger/internal/vm"
+)
+
+// Range asks for a lease with a new VM: the lowest number from First to Last that no VM has under this Kind.
+type Range struct {
+	Kind        string // what is leased, in words for errors: "address in network bridge"
+	First, Last uint32
+	Set         func(r *vm.VMRecord, n uint32) // puts it into the record, before that is written
+}
+
+// choose finds the free number of each range, and puts it into the record.
+func choose(ctx context.Context, tx *sql.Tx, r *vm.VMRecord, ranges []Range) ([]uint32, error) {
+	var chosen []uint32
+	for _, want := range ranges {
+		n, err := lowestFree(ctx, tx, want)
+		if err != nil {
+			return nil, err
+		}
+		want.Set(r, n)
+		chosen = append(chosen, n)
+	}
+	return chosen, nil
+}
+
+func lowestFree(ctx context.Context, tx *sql.Tx, want Range) (uint32, error) {
+	rows, err := tx.QueryContext(ctx, `SELECT n FROM leases WHERE kind = ? AND n BETWEEN ? AND ? ORDER BY n`, want.Kind, want.First, want.Last)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = rows.Close() }()
+	free := uint64(want.First)
+	for rows.Next() {
+		var n uint64
+		if err := rows.Scan(&n); err != nil {
+			return 0, err
+		}
+		if n != free {
+			break
+		}
+		free++
+	}
+	if err := rows.Err(); err != nil {
+		return 0, err
+	}
+	if free > uint64(want.Last) {
+		return 0, vm.Errorf(vm.CodeConflict, "no %s is free: all %d are taken", want.Kind, uint64(want.Last)-uint64(want.First)+1).
+			WithHint("delete VMs that are not needed, or configure a larger range")
+	}
+	return uint32(free), nil
+}
+
+// lease records the chosen numbers; the VM's row must be there.
+func lease(ctx context.Context, tx *sql.Tx, id vm.ID, ranges []Range, chosen []uint32) error {
+	for i, want := range ranges {
+		if _, err := tx.ExecContext(ctx, `INSERT INTO leases (kind, n, vm) VALUES (?,?,?)`, want.Kind, chosen[i], id); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,205 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"banger/internal/vm"
+)
+
+const vmColumns = `id, name, want, state, generation, image, image_digest, kernel, kernel_digest, vmm, disk, network, created_at, started_at, spec, runtime`
+
+// ErrStale says that a VM's intent changed since the record was read: read it again and decide anew.
+var ErrStale = errors.New("the VM's intent has changed meanwhile")
+
+// CreateVM commits a new record, with a lease of each range, and returns it with these in it. CodeExists when the name (or
+// id) is taken, CodeConflict when a range is used up.
+func (s *Store) CreateVM(ctx context.Context, r vm.VMRecord, ranges ...Range) (vm.VMRecord, error) {
+	err := s.tx(ctx, "create a VM in", func(tx *sql.Tx) error {
+		chosen, err := choose(ctx, tx, &r, ranges)
+		if err != nil {
+			return err
+		}
+		started, spec, runtime, err := row{VMRecord: r}.encode()
+		if err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `INSERT INTO vms (`+vmColumns+`) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
+			r.ID, r.Name, r.Want, r.Runtime.State, r.Generation, r.Image, r.ImageDigest, r.Kernel, r.KernelDigest,
+			r.VMM, r.Disk, r.Network, formatTime(r.CreatedAt), started, spec, runtime)
+		if isUnique(err) {
+			return vm.Errorf(vm.CodeExists, "a VM named %q exists", r.Name).
+				WithHint("choose another --name, or delete it: banger vm delete %s", r.Name)
+		}
+		if err != nil {
+			return err
+		}
+		return lease(ctx, tx, r.ID, ranges, chosen)
+	})
+	return r, err
+}
+
+// VM reads one record by id; CodeNotFound when there is none.
+func (s *Store) VM(ctx context.Context, id vm.ID) (vm.VMRecord, error) {
+	rs, err := s.queryVMs(ctx, `WHERE id = ?`, id)
+	if err != nil {
+		return vm.VMRecord{}, err
+	}
+	if len(rs) == 0 {
+		return vm.VMRecord{}, notFound(string(id))
+	}
+	return rs[0], nil
+}
+
+// VMByRef reads the record whose name or id is ref, or whose id alone begins with it.
+func (s *Store) VMByRef(ctx context.Context, ref string) (vm.VMRecord, error) {
+	prefix := strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(ref) + "%"
+	rs, err := s.queryVMs(ctx, `WHERE name = ?1 OR id = ?1 OR id LIKE ?2 ESCAPE '\'`, ref, prefix)
+	if err != nil {
+		return vm.VMRecord{}, err
+	}
+	for _, r := range rs {
+		if r.Name == ref || string(r.ID) == ref {
+			return r, nil
+		}
+	}
+	switch {
+	case len(rs) == 1 && ref != "":
+		return rs[0], nil
+	case len(rs) > 1 && ref != "":
+		return vm.VMRecord{}, vm.Errorf(vm.CodeInvalid, "%q is the beginning of %d VM ids", ref, len(rs)).WithHint("give more digits, or the name")
+	}
+	return vm.VMRecord{}, notFound(ref)
+}
+
+func notFound(ref string) error {
+	return vm.Errorf(vm.CodeNotFound, "no VM named %q", ref).WithHint("banger vm list shows all")
+}
+
+// VMs reads all records, oldest first. A row of which a part cannot be read is returned with State error (or, while the
+// VM runs or goes, with that) and the reason in LastError, so that one broken VM never hides the others.
+func (s *Store) VMs(ctx context.Context) ([]vm.VMRecord, error) {
+	records, err := s.SharedVMs(ctx)
+	return slices.Clone(records), err
+}
+
+// SharedVMs is VMs for who changes nothing of what it is given: a thousand records are a megabyte to copy.
+func (s *Store) SharedVMs(ctx context.Context) ([]vm.VMRecord, error) {
+	s.idle.Reset(keepList)
+	// Somebody may have seen a commit already that does not count yet: no commit is under way, then its count is looked at.
+	quiet := s.writing.Load() == 0
+	writes := s.writes.Load() // before the query: rows that are newer than this are only read once more
+	if l := s.list.Load(); quiet && l != nil && l.writes == writes {
+		return l.records, nil
+	}
+	records, err := s.queryVMs(ctx, `ORDER BY created_at, id`)
+	if err != nil {
+		return nil, err
+	}
+	s.list.Store(&vmList{writes, records})
+	return records, nil
+}
+
+// SetWant changes the intent and the state shown meanwhile, and returns the new record. A VM wanted gone stays so.
+func (s *Store) SetWant(ctx context.Context, id vm.ID, want vm.Want, state vm.State) (vm.VMRecord, error) {
+	return s.update(ctx, id, func(r *vm.VMRecord) error {
+		if r.Want == vm.WantGone && want != vm.WantGone {
+			return vm.Errorf(vm.CodeConflict, "VM %s is being removed", r.Name)
+		}
+		if r.Want == want && r.Runtime.State == state {
+			return nil
+		}
+		r.Generation++
+		r.Want, r.Runtime.State = want, state
+		r.Runtime.Attempts, r.Runtime.RetryAt = 0, time.Time{}
+		r.Runtime.LastError, r.Runtime.LastErrorAt = "", time.Time{}
+		return nil
+	})
+}
+
+// Commit changes what a worker found out, if the intent is still of this generation; else ErrStale.
+func (s *Store) Commit(ctx context.Context, id vm.ID, generation int64, change func(*vm.VMRecord)) (vm.VMRecord, error) {
+	return s.update(ctx, id, func(r *vm.VMRecord) error {
+		if r.Generation != generation {
+			return ErrStale
+		}
+		change(r)
+		return nil
+	})
+}
+
+func (s *Store) update(ctx context.Context, id vm.ID, change func(*vm.VMRecord) error) (vm.VMRecord, error) {
+	var out vm.VMRecord
+	stale := false
+	err := s.vital(ctx, "update a VM in", func(tx *sql.Tx) error {
+		r, err := s.scan(tx.QueryRowContext(ctx, `SELECT `+vmColumns+` FROM vms WHERE id = ?`, id))
+		if errors.Is(err, sql.ErrNoRows) {
+			return notFound(string(id))
+		}
+		if err != nil {
+			return err
+		}
+		before := r.Want
+		if err := change(&r.VMRecord); err != nil {
+			if errors.Is(err, ErrStale) {
+				stale = true
+				return nil
+			}
+			return err
+		}
+		if r.err != nil && r.Want == vm.WantRunning && before != vm.WantRunning {
+			return vm.Errorf(vm.CodeCorrupt, "start VM %s: %w", r.Name, r.err).
+				WithHint("what the VM should be is not known; restore the row from a backup of the database, or: banger vm delete %s", r.Name)
+		}
+		if _, bad := r.bad["runtime"]; bad {
+			s.unread.Store(id, r.Runtime) // before the commit: who reads after it must find this
+		}
+		out = r.shown()
+		started, spec, runtime, err := r.encode()
+		if err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `UPDATE vms SET want=?, state=?, generation=?, started_at=?, spec=?, runtime=? WHERE id=?`,
+			r.Want, r.Runtime.State, r.Generation, started, spec, runtime, id)
+		return err
+	})
+	if err == nil && stale {
+		err = ErrStale
+	}
+	return out, err
+}
+
+// DeleteVM removes the row of a VM that is wanted gone: the last act of a removal.
+func (s *Store) DeleteVM(ctx context.Context, id vm.ID) error {
+	return s.vital(ctx, "delete a VM from", func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `DELETE FROM vms WHERE id = ? AND want = 'gone'`, id)
+		if err == nil {
+			s.unread.Delete(id)
+		}
+		return err
+	})
+}
+
+func (s *Store) queryVMs(ctx context.Context, where string, args ...any) ([]vm.VMRecord, error) {
+	rows, err := s.db.QueryContext(ctx, `SELECT `+vmColumns+` FROM vms `+where, args...)
+	if err != nil {
+		return nil, s.explain("read VMs from", err)
+	}
+	defer func() { _ = rows.Close() }()
+	out := []vm.VMRecord{}
+	for rows.Next() {
+		r, err := s.scan(rows)
+		if err != nil {
+			return nil, s.explain("read VMs from", err)
+		}
+		out = append(out, r.shown())
+	}
+	if err := rows.Err(); err != nil {
+		return nil, s.explain("read VMs from", err)
+	}
+	return out, nil
+}

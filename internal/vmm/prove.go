@@ -1,0 +1,68 @@
+package vmm
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+
+	"banger/internal/guest"
+)
+
+// Prove runs a VMM whose guest, booted with guest.ArgProve, has its console on the VMM's standard output, until it prints
+// guest.ProofLine, and returns how long that took. The process has ended on return, whatever happened: most kills it, and
+// so does the end of this one.
+func Prove(ctx context.Context, most time.Duration, binary string, args ...string) (time.Duration, error) {
+	begin := time.Now()
+	bounded, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	cmd := exec.CommandContext(bounded, binary, args...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	cmd.WaitDelay = time.Second
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	runtime.LockOSThread() // it is the thread's death that counts
+	defer runtime.UnlockOSThread()
+	console, err := cmd.StdoutPipe()
+	if err != nil {
+		return 0, err
+	}
+	if err := cmd.Start(); err != nil {
+		return 0, err
+	}
+	proven, last := printsProof(bufio.NewScanner(console))
+	took := time.Since(begin)
+	late := bounded.Err() != nil
+	cancel() // it has said all it can
+	_ = cmd.Wait()
+	switch {
+	case proven:
+		return took, nil
+	case late:
+		return 0, fmt.Errorf("it printed nothing of use in %v", most)
+	}
+	if words := strings.TrimSpace(stderr.String()); words != "" {
+		return 0, errors.New(words)
+	}
+	if last != "" {
+		return 0, fmt.Errorf("it ended, and said last %.200q", last)
+	}
+	return 0, errors.New("it ended without a word")
+}
+
+// printsProof reads a console until the proof or the end. The line may follow others, and carries a carriage return.
+func printsProof(console *bufio.Scanner) (proven bool, last string) {
+	for console.Scan() {
+		last = strings.TrimSpace(console.Text())
+		if last == guest.ProofLine {
+			return true, last
+		}
+	}
+	return false, last
+}

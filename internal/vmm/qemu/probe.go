@@ -1,0 +1,178 @@
+package qemu
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+
+	"banger/internal/host/proc"
+	"banger/internal/host/tsc"
+	"banger/internal/vm"
+	"banger/internal/vmm"
+)
+
+// Probe implements vmm.Driver. The first caller of a boot pays: QEMU is tried, the time stamp counter measured, and,
+// where it looks usable, KVM proven by a boot. The verdicts are kept in memory and in probe.json.
+func (d *Driver) Probe(ctx context.Context) vmm.Probe {
+	f, err := d.find(ctx)
+	if err != nil {
+		return vmm.Probe{Why: err.Error(), Hint: vm.HintOf(err)}
+	}
+	p := vmm.Probe{Usable: true, Binary: f.Binary, Version: f.Version, Accel: "kvm", Why: f.KVMWhy}
+	if !f.kvm() {
+		p.Accel = "tcg"
+		p.Why = "software emulation, since " + f.KVMWhy
+		p.Hint = f.kvmHint
+	}
+	return p
+}
+
+// find returns what is known of the host, finding it out first if nobody did.
+func (d *Driver) find(ctx context.Context) (findings, error) {
+	select {
+	case d.probing <- struct{}{}:
+		defer func() { <-d.probing }()
+	case <-ctx.Done():
+		return findings{}, fmt.Errorf("probe qemu: %w", ctx.Err())
+	}
+	if d.found != nil {
+		return d.settle(ctx)
+	}
+	f, err := d.lookAtHost(ctx)
+	if err != nil {
+		return findings{}, fmt.Errorf("probe qemu: %w", err)
+	}
+	d.found = &f
+	return f, nil
+}
+
+// settle returns what was found, trying once more to prove KVM where there was nothing to boot yet: on a new host the
+// first question comes before the first kernel. Callers hold d.probing.
+func (d *Driver) settle(ctx context.Context) (findings, error) {
+	f := *d.found
+	if f.KVM != kvmUnknown || d.proveBoot == nil {
+		return f, nil
+	}
+	if err := d.judgeKVM(ctx, &f); err != nil {
+		return findings{}, err
+	}
+	if f.KVM != d.found.KVM {
+		if err := saveFindings(ctx, d.stateFile, f); err != nil {
+			d.log.Warn("KVM will be proven again at the next start", "error", err)
+		}
+	}
+	d.found = &f
+	return f, nil
+}
+
+func (d *Driver) lookAtHost(ctx context.Context) (findings, error) {
+	binary, err := exec.LookPath(d.binary)
+	if err != nil {
+		return findings{}, vm.Errorf(vm.CodeMissing, "find %s: %w", d.binary, err).
+			WithHint("install QEMU: apt-get install qemu-system-x86")
+	}
+	program, err := os.Stat(binary)
+	if err != nil {
+		return findings{}, vm.Errorf(vm.CodeMissing, "look at %s: %w", binary, err)
+	}
+	f, known := loadFindings(d.stateFile, findings{
+		BootID: proc.BootID(), Binary: binary, Size: program.Size(), ModTime: program.ModTime().UnixNano(),
+	})
+	if !known {
+		if err := d.tryQEMU(ctx, &f); err != nil {
+			return findings{}, err
+		}
+	}
+	before := f.KVM
+	if err := d.judgeKVM(ctx, &f); err != nil {
+		return findings{}, err
+	}
+	if !known || f.KVM != before {
+		if err := saveFindings(ctx, d.stateFile, f); err != nil {
+			d.log.Warn("the host will be probed again at the next start", "error", err)
+		}
+	}
+	return f, nil
+}
+
+// tryQEMU fills in what only running it tells, and the rate of the clock its guests will read.
+func (d *Driver) tryQEMU(ctx context.Context, f *findings) error {
+	out, err := exec.CommandContext(ctx, f.Binary, "-version").Output()
+	if err != nil {
+		return vm.Errorf(vm.CodeMissing, "run %s -version: %w", f.Binary, err)
+	}
+	if f.Version, err = parseVersion(out); err != nil {
+		return vm.Errorf(vm.CodeMissing, "run %s -version: %w", f.Binary, err)
+	}
+	if f.Sandbox, err = trial(ctx, f.Binary); err != nil {
+		return err
+	}
+	if f.TSCKHz, err = tsc.KHz(ctx); err != nil {
+		if ctx.Err() != nil {
+			return err
+		}
+		d.log.Warn("guests calibrate their clocks themselves, which is slow and may hang", "error", err)
+	}
+	return nil
+}
+
+// judgeKVM fills in the verdict on KVM. That the device opens proves nothing: below a hypervisor without nesting it
+// opens, QEMU starts, and a stock kernel hangs.
+func (d *Driver) judgeKVM(ctx context.Context, f *findings) error {
+	if v := d.host.Look(); !v.Usable {
+		f.KVM, f.KVMWhy, f.kvmHint = kvmUnusable, v.Why, v.Hint
+		return nil
+	}
+	if f.KVM == kvmProven || f.KVM == kvmDisproven {
+		return nil // remembered
+	}
+	if d.proveBoot == nil {
+		f.KVM, f.KVMWhy = kvmUnknown, "KVM is unproven: no boot under it was tried"
+		return nil
+	}
+	kernel, initramfs, err := d.proveBoot(ctx)
+	if err != nil {
+		f.KVM, f.KVMWhy = kvmUnknown, "KVM is unproven: nothing to boot: "+err.Error()
+		return ctx.Err()
+	}
+	if err := tryKVM(ctx, f, kernel, initramfs); err != nil {
+		return err
+	}
+	d.log.Info("tried KVM", "verdict", f.KVM, "why", f.KVMWhy)
+	return nil
+}
+
+// tryKVM boots a guest with one processor after the other until one is proven. The error is that of ctx.
+func tryKVM(ctx context.Context, f *findings, kernel, initramfs string) error {
+	var whys []string
+	for _, cpu := range kvmCPUs {
+		took, err := prove(ctx, f.Binary, accelArguments(machine{kvm: true, cpu: cpu}), kernel, initramfs)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err == nil {
+			f.KVM, f.KVMCPU = kvmProven, cpu
+			f.KVMWhy = fmt.Sprintf("a guest booted under KVM, with processor %s, in %d ms", cpu, took.Milliseconds())
+			return nil
+		}
+		whys = append(whys, fmt.Sprintf("with processor %s: %v", cpu, err))
+	}
+	f.KVM, f.KVMWhy = kvmDisproven, "a guest under KVM does not boot: "+strings.Join(whys, "; ")
+	return nil
+}
+
+var versionPattern = regexp.MustCompile(`^QEMU emulator version (\d{1,4}\.\d{1,4}(\.\d{1,4})?)\b`)
+
+// parseVersion takes the number out of what -version prints: "QEMU emulator version 7.2.22 (Debian …)".
+func parseVersion(out []byte) (string, error) {
+	m := versionPattern.FindSubmatch(out)
+	if m == nil {
+		first, _, _ := bytes.Cut(out, []byte("\n"))
+		return "", fmt.Errorf("it says %.80q", first)
+	}
+	return string(m[1]), nil
+}

@@ -1,0 +1,39 @@
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestTable(t *testing.T) {
+	all, err := read([]byte(`{"where":"a","operation":"run","ending":"x","cases":2,"converged":2}
+{"where":"a","operation":"run","ending":"y","cases":3,"converged":3}
+{"where":"b","operation":"stop","cases":1,"converged":1}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := replace("head\n"+begin+"old\n"+end+"tail\n", table(all))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"head\n", "| a | run | 5 | 5 | 0 | 0 |\n| **a** | **all** | 5 | 5 | 0 | 0 |\n", "| b | stop | 1 | 1 | 0 | 0 |", "tail\n"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("%q is not in\n%s", want, page)
+		}
+	}
+	if strings.Contains(page, "old") {
+		t.Error("the old table is still there")
+	}
+}
+
+func TestRefused(t *testing.T) {
+	for _, text := range []string{"", "{", `{"cases":2,"converged":1}`, `{"cases":1,"converged":1,"leaked":1}`, `{"cases":1,"converged":1,"lost":1}`} {
+		if _, err := read([]byte(text)); err == nil {
+			t.Errorf("%q is taken", text)
+		}
+	}
+	if _, err := replace("no marks", "x"); err == nil {
+		t.Error("a page without marks is taken")
+	}
+}

@@ -1,0 +1,78 @@
+// Command gotest runs go test and remembers which tests ran and which were skipped, since go test without -v hides the
+// latter:
+//
+//	gotest -record FILE [-v] [go test's arguments]
+//	gotest -report FILE
+//
+// The first prints what go test would and adds each test's outcome to FILE. The second lists the tests that were skipped
+// in every run that FILE knows of, with their reasons.
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+)
+
+func main() {
+	if len(os.Args) < 3 || os.Args[1] != "-record" && os.Args[1] != "-report" {
+		fmt.Fprintln(os.Stderr, "usage: gotest -record FILE [ARG...] | gotest -report FILE")
+		os.Exit(2)
+	}
+	var err error
+	if os.Args[1] == "-report" {
+		err = report(os.Stdout, os.Args[2])
+	} else {
+		err = record(os.Args[2], os.Args[3:])
+	}
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+	case errors.As(err, &exit): // go test has said why
+		os.Exit(max(exit.ExitCode(), 1))
+	default:
+		fmt.Fprintln(os.Stderr, "gotest:", err)
+		os.Exit(1)
+	}
+}
+
+// record runs go test to its end.
+func record(file string, args []string) (err error) {
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	cmd := exec.Command("go", append([]string{"test", "-json"}, args...)...) //nolint:gosec // the caller's own
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	p := newPrinter(os.Stdout, json.NewEncoder(f), verbose(args))
+	s := bufio.NewScanner(out)
+	s.Buffer(nil, 16<<20)
+	for s.Scan() {
+		if err == nil {
+			err = p.line(s.Bytes())
+		}
+	}
+	_, _ = io.Copy(io.Discard, out) // after a line that is too long: go test must not wait for its reader
+	return errors.Join(err, s.Err(), cmd.Wait())
+}
+
+func verbose(args []string) bool {
+	for _, a := range args {
+		if a == "-v" {
+			return true
+		}
+	}
+	return false
+}
