@@ -63,16 +63,11 @@ func TestRender(t *testing.T) {
 }
 
 func TestWays(t *testing.T) {
-	rules := func(comments ...string) (all []object) {
+	rules := func(comments ...string) (all []rule) {
 		for i, c := range comments {
-			o := object{}
-			o.Rule = &struct {
-				Chain, Comment string
-				Handle         int
-			}{Comment: c, Handle: 10 + i}
-			all = append(all, o)
+			all = append(all, rule{handle: uint64(10 + i), comment: c})
 		}
-		return append([]object{{}}, all...) // the chain itself comes first
+		return all
 	}
 	const to, from = "banger to banger0", "banger from banger0"
 	insert := func(chain string) string {
@@ -81,21 +76,21 @@ func TestWays(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name   string
-		chains map[string][]object
+		chains map[string][]rule
 		wanted bool
 		want   string
 	}{
 		{"no table", nil, true, ""},
 		{"no table, to go", nil, false, ""},
-		{"iptables", map[string][]object{"FORWARD": rules("x", "banger to banger00")}, true, insert("FORWARD")},
-		{"there", map[string][]object{"FORWARD": rules(from, "x", to)}, true, ""},
-		{"one is missing", map[string][]object{"FORWARD": rules(to)}, true, "insert rule ip filter FORWARD iifname \"banger0\" counter accept comment \"" + from + "\"\n"},
-		{"twice", map[string][]object{"FORWARD": rules(to, from, to)}, true, "delete rule ip filter FORWARD handle 12\n"},
-		{"Docker came", map[string][]object{"FORWARD": rules(to), "DOCKER-USER": rules(from)}, true,
+		{"iptables", map[string][]rule{"FORWARD": rules("x", "banger to banger00")}, true, insert("FORWARD")},
+		{"there", map[string][]rule{"FORWARD": rules(from, "x", to)}, true, ""},
+		{"one is missing", map[string][]rule{"FORWARD": rules(to)}, true, "insert rule ip filter FORWARD iifname \"banger0\" counter accept comment \"" + from + "\"\n"},
+		{"twice", map[string][]rule{"FORWARD": rules(to, from, to)}, true, "delete rule ip filter FORWARD handle 12\n"},
+		{"Docker came", map[string][]rule{"FORWARD": rules(to), "DOCKER-USER": rules(from)}, true,
 			"insert rule ip filter DOCKER-USER oifname \"banger0\" counter accept comment \"" + to + "\"\ndelete rule ip filter FORWARD handle 10\n"},
-		{"to go", map[string][]object{"FORWARD": rules(to), "DOCKER-USER": rules("x", from), "INPUT": rules(from)}, false,
+		{"to go", map[string][]rule{"FORWARD": rules(to), "DOCKER-USER": rules("x", from), "INPUT": rules(from)}, false,
 			"delete rule ip filter FORWARD handle 10\ndelete rule ip filter DOCKER-USER handle 11\ndelete rule ip filter INPUT handle 10\n"},
-		{"a firewall for the host", map[string][]object{"INPUT": rules(to)}, true,
+		{"a firewall for the host", map[string][]rule{"INPUT": rules(to)}, true,
 			"insert rule ip filter INPUT iifname \"banger0\" counter accept comment \"" + from + "\"\n"},
 	} {
 		var got strings.Builder
@@ -119,7 +114,7 @@ func ruleset(t *testing.T) string {
 
 func load(t *testing.T, script string) {
 	t.Helper()
-	if _, err := run(t.Context(), script); err != nil {
+	if err := run(t.Context(), script); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -165,7 +160,7 @@ func TestKernel(t *testing.T) {
 				}
 			}
 			want := slices.Sorted(slices.Values(table.Forwarding))
-			got, err := Forwarding(t.Context(), table.Bridge)
+			got, err := Forwarding(table.Bridge)
 			slices.Sort(got)
 			if err != nil || !slices.Equal(got, want) {
 				t.Errorf("%s: kept %v (%v), want %v", name, got, err, want)
@@ -233,4 +228,32 @@ func TestIptablesReadsOurRules(t *testing.T) {
 			t.Errorf("left:\n%s", got)
 		}
 	})
+}
+
+// FuzzLook: whatever the kernel or somebody's user data hold, reading them ends, and gives no more than was there.
+func FuzzLook(f *testing.F) {
+	f.Add([]byte{8, 0, 1, 0, 'a', 'b', 0, 0, 12, 0, 6, 128, 0, 7, 'b', 'a', 'n', 'g'})
+	f.Add([]byte{0, 7, 'b', 'a', 'n', 'g', 'e', 'r', 0})
+	f.Add([]byte{3, 0, 1})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		total := 0
+		for _, a := range attributes(b) {
+			total += 4 + len(a.value)
+		}
+		if total > len(b) || len(comment(b)) > len(b) {
+			t.Errorf("%d bytes of attributes and a comment of %d out of %d", total, len(comment(b)), len(b))
+		}
+	})
+}
+
+func TestComment(t *testing.T) {
+	for want, userdata := range map[string]string{
+		"banger": "\x00\x07banger\x00",
+		"behind": "\x01\x02xx\x00\x07behind\x00",
+		"":       "\x00\x09banger\x00", // cut off
+	} {
+		if got := comment([]byte(userdata)); got != want {
+			t.Errorf("comment of %q: %q, want %q", userdata, got, want)
+		}
+	}
 }

@@ -1,7 +1,6 @@
 package nft
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"slices"
@@ -16,7 +15,7 @@ import (
 type way struct {
 	chains  []string // of the table "ip filter": the first that there is has the rule
 	comment string   // by which it is ours
-	rule    string
+	text    string
 }
 
 // ways are a bridge's. Docker looks at DOCKER-USER first, and leaves it to others.
@@ -31,18 +30,17 @@ func ways(bridge string) []way {
 
 // makeWay writes what is to be done to the table "ip filter" so that our rules are there, or gone; nothing when all is
 // well, or there is no such table.
-func makeWay(ctx context.Context, bridge string, wanted bool) (script string, err error) {
-	objects, err := list(ctx, "chains", "ip")
+func makeWay(bridge string, wanted bool) (script string, err error) {
+	names, err := filterChains()
 	if err != nil {
 		return "", err
 	}
-	chains := map[string][]object{}
-	for _, o := range objects {
-		if o.Chain == nil || o.Chain.Table != "filter" || !slices.Contains([]string{"DOCKER-USER", "FORWARD", "INPUT"}, o.Chain.Name) {
-			continue
-		}
-		if chains[o.Chain.Name], err = list(ctx, "chain", "ip", "filter", o.Chain.Name); err != nil {
-			return "", err
+	chains := map[string][]rule{}
+	for _, name := range names {
+		if slices.Contains([]string{"DOCKER-USER", "FORWARD", "INPUT"}, name) {
+			if chains[name], err = filterRules(name); err != nil {
+				return "", err
+			}
 		}
 	}
 	var b strings.Builder
@@ -53,25 +51,25 @@ func makeWay(ctx context.Context, bridge string, wanted bool) (script string, er
 }
 
 // change decides from the rules of the chains that there are.
-func (w way) change(chains map[string][]object, wanted bool) string {
+func (w way) change(chains map[string][]rule, wanted bool) string {
 	var b strings.Builder
 	for _, chain := range w.chains {
-		objects, ok := chains[chain]
+		rules, ok := chains[chain]
 		if !ok {
 			continue
 		}
 		there := false
-		for _, o := range objects {
+		for _, r := range rules {
 			switch {
-			case o.Rule == nil || o.Rule.Comment != w.comment:
+			case r.comment != w.comment:
 			case wanted && !there:
 				there = true
 			default:
-				fmt.Fprintf(&b, "delete rule ip filter %s handle %d\n", chain, o.Rule.Handle)
+				fmt.Fprintf(&b, "delete rule ip filter %s handle %d\n", chain, r.handle)
 			}
 		}
 		if wanted && !there {
-			fmt.Fprintf(&b, "insert rule ip filter %s %s comment %q\n", chain, w.rule, w.comment)
+			fmt.Fprintf(&b, "insert rule ip filter %s %s comment %q\n", chain, w.text, w.comment)
 		}
 		wanted = false // one chain is enough
 	}

@@ -52,14 +52,15 @@ func (d *Driver) bringUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	closed, kept, err := d.closed(ctx, uplinks)
+	closed, kept, err := d.closed(uplinks)
 	if err != nil {
 		return err
 	}
 	// The table is first: it keeps what we change after it, and guests pass nothing that it does not look at.
-	if err := nft.Apply(ctx, d.table(kept)); err != nil {
+	if err := nft.Apply(ctx, d.table(d.ports, kept)); err != nil {
 		return fmt.Errorf("load the packet rules of %s: %w", d.Config.Name, err)
 	}
+	d.taken.Store(true)
 	for _, name := range append(closed, d.Config.Name) {
 		if err := link.SetForwarding(ctx, name, true); err != nil {
 			return err
@@ -97,12 +98,12 @@ func (d *Driver) checkPorts() error {
 }
 
 // table is what is asked of packets now.
-func (d *Driver) table(forwarding []string) nft.Table {
+func (d *Driver) table(ports map[vm.ID]network.Port, forwarding []string) nft.Table {
 	t := nft.Table{
 		Bridge: d.Config.Name, Subnet: d.Config.Subnet, Gateway: d.gateway.Addr(),
 		Peers: d.Peers, Host: d.Host, Metadata: d.Metadata, Forwarding: forwarding,
 	}
-	for _, p := range d.ports {
+	for _, p := range ports {
 		t.Guests = append(t.Guests, nft.Guest{Tap: tapName(p.ID), MAC: network.MAC(p.ID), Addr: p.Addr})
 	}
 	return t
@@ -129,8 +130,8 @@ func (d *Driver) uplinks() ([]string, error) {
 
 // closed returns which of the interfaces pass nothing on, and all those that our table is to keep: it has them already,
 // or another daemon's table has.
-func (d *Driver) closed(ctx context.Context, uplinks []string) (closed, kept []string, err error) {
-	ours, others, err := d.opened(ctx)
+func (d *Driver) closed(uplinks []string) (closed, kept []string, err error) {
+	ours, others, err := d.opened()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -151,8 +152,8 @@ func (d *Driver) closed(ctx context.Context, uplinks []string) (closed, kept []s
 }
 
 // opened are the interfaces that pass packets on because of us, and because of other daemons of ours.
-func (d *Driver) opened(ctx context.Context) (ours, others []string, err error) {
-	tables, err := nft.Tables(ctx)
+func (d *Driver) opened() (ours, others []string, err error) {
+	tables, err := nft.Tables()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -160,7 +161,7 @@ func (d *Driver) opened(ctx context.Context) (ours, others []string, err error) 
 		if name != d.Config.Name && !isBridge(name) {
 			continue
 		}
-		opened, err := nft.Forwarding(ctx, name)
+		opened, err := nft.Forwarding(name)
 		switch {
 		case name == d.Config.Name && err != nil:
 			return nil, nil, err
@@ -193,7 +194,7 @@ func (d *Driver) tearDown(ctx context.Context) error {
 
 // close puts the forwarding back that we turned on, unless somebody else wants it by now.
 func (d *Driver) close(ctx context.Context) error {
-	ours, others, err := d.opened(ctx)
+	ours, others, err := d.opened()
 	if errors.Is(err, nft.ErrForeign) {
 		return nil
 	}

@@ -16,6 +16,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"sync/atomic"
 
 	"banger/internal/guest"
 	"banger/internal/host/link"
@@ -59,6 +60,7 @@ type Driver struct {
 	Config
 	gateway netip.Prefix // the host's address, with the network's length
 
+	taken   atomic.Bool            // the kernel has taken our rules, or said that it would
 	turn    chan struct{}          // whoever acts on what is shared holds it, and what follows is theirs
 	ports   map[vm.ID]network.Port // by Apply and Ensure; nil = Apply was not called
 	applied bool                   // and all of them are on the host
@@ -125,11 +127,14 @@ func (d *Driver) Probe(ctx context.Context) error {
 	if err := overlap(uses, d.Config.Subnet, d.Config.Name); err != nil {
 		return err
 	}
-	if _, err := nft.Forwarding(ctx, d.Config.Name); err != nil {
+	if _, err := nft.Forwarding(d.Config.Name); err != nil {
 		return err
 	}
-	if err := nft.Check(ctx, d.table(nil)); err != nil {
-		return fmt.Errorf("the kernel does not take our packet rules: %w", err)
+	if !d.taken.Load() {
+		if err := nft.Check(ctx, d.table(nil, nil)); err != nil {
+			return fmt.Errorf("the kernel does not take our packet rules: %w", err)
+		}
+		d.taken.Store(true)
 	}
 	return ctx.Err()
 }

@@ -85,7 +85,7 @@ func (k shared) List(ctx context.Context) ([]inventory.Object, error) {
 			out = append(out, k.object(kindBridge, name))
 		}
 	}
-	tables, terr := nft.Tables(ctx)
+	tables, terr := nft.Tables()
 	if errors.Is(terr, nft.ErrMissing) || !isRoot() {
 		return out, err
 	}
@@ -94,7 +94,7 @@ func (k shared) List(ctx context.Context) ([]inventory.Object, error) {
 		if !isBridge(name) {
 			continue
 		}
-		ours, oerr := nft.Ours(ctx, name)
+		ours, oerr := nft.Ours(name)
 		err = errors.Join(err, oerr)
 		if ours {
 			out = append(out, k.object(kindRules, name))
