@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"sync"
 
 	"banger/internal/disk"
 	"banger/internal/host/blockdev"
@@ -27,26 +26,12 @@ type Driver struct {
 	// while one is removed that nobody stands on: else one VM's end takes another's device away.
 	shared chan struct{}
 
-	met *sync.Map // ids of overlays at which nothing can be that an earlier daemon began
-
 	trials *inventory.Work
 }
 
 // New returns the driver. All overlays of an image have to be made through one.
 func New() Driver {
-	return Driver{shared: make(chan struct{}, 1), met: new(sync.Map), trials: new(inventory.Work)}
-}
-
-// meet waits, at the first touch of an overlay, for what a daemon that was killed had begun at it.
-func (d Driver) meet(ctx context.Context, id vm.ID) error {
-	if _, met := d.met.Load(id); met {
-		return nil
-	}
-	if err := dm.AwaitOthers(ctx, id); err != nil {
-		return err
-	}
-	d.met.Store(id, true)
-	return nil
+	return Driver{shared: make(chan struct{}, 1), trials: new(inventory.Work)}
 }
 
 // lock gives up when ctx ends, but not where it need not wait: a tear-down goes as far as it can.
@@ -94,9 +79,6 @@ func (d Driver) Ensure(ctx context.Context, o disk.Overlay) (disk.Attached, erro
 	}
 	if err := check(o.Path, want); err != nil {
 		return disk.Attached{}, err
-	}
-	if err := d.meet(ctx, id); err != nil {
-		return disk.Attached{}, disk.MakeError(o, err)
 	}
 	_, before, err := dm.Find(id)
 	if err != nil {
@@ -166,7 +148,7 @@ func (d Driver) attach(ctx context.Context, id vm.ID, o disk.Overlay) (disk.Atta
 		return disk.Attached{}, invalid(o.Path, h.State)
 	}
 	return disk.Attached{
-		Path: dm.Path(id), Format: "raw", Block: true,
+		Path: dev.Path, Format: "raw", Block: true,
 		BaseLoop: base.Path, CowLoop: cow.Path, DMName: dev.Name, DMDev: dev.Number,
 	}, nil
 }
@@ -196,7 +178,7 @@ func (d Driver) Detach(ctx context.Context, o disk.Overlay) error {
 	if err != nil {
 		return fmt.Errorf("detach overlay %s: %w", o.Path, err)
 	}
-	err = errors.Join(d.meet(ctx, id), dm.Remove(ctx, id), loop.Remove(ctx, o.Path), d.dropBase(ctx, o.Base))
+	err = errors.Join(dm.Remove(ctx, id), loop.Remove(ctx, o.Path), d.dropBase(ctx, o.Base))
 	if err != nil {
 		return fmt.Errorf("detach overlay %s: %w", o.Path, err)
 	}

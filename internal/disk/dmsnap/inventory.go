@@ -2,7 +2,6 @@ package dmsnap
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -54,7 +53,7 @@ func (k devices) List(context.Context) (out []inventory.Object, err error) {
 }
 
 func (k devices) object(dev dm.Device, all []loop.Device) inventory.Object {
-	o := inventory.Object{Kind: "device-mapper device", Name: dm.UUID(dev.ID), More: dm.Path(dev.ID), VM: dev.ID}
+	o := inventory.Object{Kind: "device-mapper device", Name: dm.UUID(dev.ID), More: dm.Link(dev.ID), VM: dev.ID}
 	store := storeOf(dev.Table, all)
 	rest, below := inventory.Below(store, k.p.VMs)
 	switch {
@@ -95,7 +94,7 @@ func (k devices) Remove(ctx context.Context, o inventory.Object) error {
 	if err != nil {
 		return fmt.Errorf("remove %s: %w", o.Name, err)
 	}
-	return errors.Join(k.d.meet(ctx, id), dm.Remove(ctx, id))
+	return dm.Remove(ctx, id)
 }
 
 // loops are the loop devices, under the names of their files.

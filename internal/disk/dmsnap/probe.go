@@ -9,7 +9,6 @@ import (
 
 	"banger/internal/act"
 	"banger/internal/disk"
-	"banger/internal/host/dm"
 	"banger/internal/host/file"
 	"banger/internal/vm"
 )
@@ -25,9 +24,6 @@ func probed(id, imageDir, vmDir string) disk.Overlay {
 
 // Probe makes an overlay of a small image and writes to it.
 func (d Driver) Probe(ctx context.Context, imageDir, vmDir string) (err error) {
-	if _, err := dm.Program(); err != nil {
-		return err
-	}
 	defer d.trials.Begin()()
 	o := probed(string(vm.NewID()), imageDir, vmDir)
 	defer func() { err = errors.Join(err, d.unprobe(context.WithoutCancel(ctx), o)) }()

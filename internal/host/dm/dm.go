@@ -1,24 +1,18 @@
-// Package dm is the thin hand on device-mapper devices, one per VM. It looks by the kernel's own calls and changes things
-// by the dmsetup program, which keeps step with udev (docs/adr/0003-device-mapper.md). It knows no targets, and touches only
-// devices that carry our mark.
+// Package dm is the thin hand on device-mapper devices, one per VM, by the kernel's own calls (docs/adr/0003-device-mapper.md).
+// It knows no targets, and touches only devices that carry our mark.
 package dm
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"banger/internal/act"
 	"banger/internal/host/blockdev"
-	"banger/internal/host/proc"
 	"banger/internal/vm"
 )
 
@@ -35,14 +29,16 @@ func Name(id vm.ID) string { return namePrefix + string(id) }
 // UUID is the device's mark of a VM by rule.
 func UUID(id vm.ID) string { return uuidPrefix + string(id) }
 
-// Path is the device's node of a VM by rule.
-func Path(id vm.ID) string { return filepath.Join(dir, Name(id)) }
+// Link is the name by which people know a VM's device: udev makes it, a moment after the device, and takes it away. Where
+// the kernel keeps no nodes in /dev, it is a node, and ours.
+func Link(id vm.ID) string { return filepath.Join(dir, Name(id)) }
 
 // Device is a device-mapper device.
 type Device struct {
 	ID        vm.ID
 	Name      string
 	Number    string // "253:0"
+	Path      string // its node
 	Open      int    // how many have it open, mounts and devices on top included
 	Loaded    bool   // has a table in use
 	Suspended bool
@@ -53,9 +49,9 @@ type Device struct {
 // looks into each new one.
 const patience = 5 * time.Second
 
-// Ensure makes the VM's device with this table, and its node, and resumes it if it is suspended. A device of ours with
-// another table, or with none (left by a crash), is replaced. Errors: vm.CodeExists when somebody else's device has its
-// name, CodeConflict when the one to replace is in use, CodeMissing without device-mapper or dmsetup.
+// Ensure makes the VM's device with this table of one target, and its node, and resumes it if it is suspended. A device of
+// ours with another table, or with none (left by a crash), is replaced. Errors: vm.CodeExists when somebody else's device
+// has its name, CodeConflict when the one to replace is in use, CodeMissing without device-mapper.
 func Ensure(ctx context.Context, id vm.ID, table string) (Device, error) {
 	d, err := ensure(ctx, id, table)
 	if err != nil {
@@ -70,55 +66,37 @@ func ensure(ctx context.Context, id vm.ID, table string) (Device, error) {
 		return Device{}, err
 	}
 	defer c.close()
-	var made error
-	for range 3 { // a dmsetup of a daemon that was killed may be at it still
-		if err := ctx.Err(); err != nil {
+	d, there, err := c.find(id)
+	if err != nil {
+		return Device{}, err
+	}
+	if there && (!d.Loaded || d.Table != table) {
+		if err := c.remove(ctx, d); err != nil {
 			return Device{}, err
 		}
-		d, there, err := c.find(id)
-		if err != nil {
-			return Device{}, err
-		}
-		if there && d.Loaded && d.Table == table {
-			if d.Suspended {
-				if err := dmsetup(ctx, "dm.resume", "resume", "--uuid", UUID(id)); err != nil {
-					return Device{}, err
-				}
-				d.Suspended = false
-			}
-			return d, blockdev.EnsureNode(ctx, Path(id), d.Number)
-		}
-		if there {
-			if err := c.remove(ctx, d); err != nil {
-				return Device{}, err
-			}
-		}
+		there = false
+	}
+	if !there {
 		if err := c.nameIsFree(id); err != nil {
 			return Device{}, err
 		}
-		made = dmsetup(ctx, "dm", "create", Name(id), "--uuid", UUID(id), "--table", table)
+		if err := c.make(ctx, id, table); err != nil {
+			return Device{}, err
+		}
+		if d, there, err = c.find(id); err != nil {
+			return Device{}, err
+		}
+		if !there || d.Table != table {
+			return Device{}, fmt.Errorf("it does not keep the table %q", table)
+		}
 	}
-	if made == nil {
-		made = fmt.Errorf("it does not keep the table %q", table)
+	if d.Suspended {
+		if err := c.resume(ctx, id); err != nil {
+			return Device{}, err
+		}
+		d.Suspended = false
 	}
-	return Device{}, made
-}
-
-// AwaitOthers returns when no dmsetup is at the VM's device. One that a killed daemon had begun goes on without it, and
-// would remove what the next has just made.
-func AwaitOthers(ctx context.Context, id vm.ID) error {
-	others, err := proc.Find(func(args []string) bool {
-		return len(args) > 0 && filepath.Base(args[0]) == "dmsetup" && slices.Contains(args, UUID(id))
-	})
-	ctx, cancel := context.WithTimeout(ctx, hung)
-	defer cancel()
-	for _, o := range others {
-		err = errors.Join(err, proc.Wait(ctx, o))
-	}
-	if err != nil {
-		return fmt.Errorf("wait for another dmsetup at device-mapper device %s: %w", Name(id), err)
-	}
-	return nil
+	return d, c.ensureNode(ctx, d)
 }
 
 // Find returns the VM's device. Without device-mapper there is none.
@@ -185,8 +163,12 @@ func Suspend(ctx context.Context, id vm.ID) error {
 	if err != nil || !there || d.Suspended {
 		return err
 	}
-	// A guest's file system is not mounted here, so there is nothing to freeze above the device.
-	return dmsetup(ctx, "dm.suspend", "suspend", "--nolockfs", "--uuid", UUID(id))
+	c, err := open()
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	return c.suspend(ctx, id)
 }
 
 // Resume lets I/O that waits go on. No device, or not suspended: success.
@@ -195,7 +177,12 @@ func Resume(ctx context.Context, id vm.ID) error {
 	if err != nil || !there || !d.Suspended {
 		return err
 	}
-	return dmsetup(ctx, "dm.resume", "resume", "--uuid", UUID(id))
+	c, err := open()
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	return c.resume(ctx, id)
 }
 
 // Remove removes the VM's device and its node; none is success, and so is somebody else's of that name. I/O that waits in a
@@ -215,7 +202,7 @@ func Remove(ctx context.Context, id vm.ID) error {
 		err = c.remove(ctx, d)
 	}
 	if err == nil && c.nameIsFree(id) == nil {
-		err = blockdev.RemoveNode(ctx, Path(id)) // libdevmapper leaves a node that it did not make
+		err = blockdev.RemoveNode(ctx, Link(id)) // udev leaves a node that it did not make
 	}
 	if err != nil {
 		return fmt.Errorf("remove device-mapper device %s: %w", Name(id), err)
@@ -223,38 +210,29 @@ func Remove(ctx context.Context, id vm.ID) error {
 	return nil
 }
 
+// remove removes a device when nobody has it open. The kernel tells nobody when that is, and udev looks into each new
+// device: closed a moment ago, it can be open again.
 func (c control) remove(ctx context.Context, d Device) error {
 	if d.Suspended && d.Open > 0 {
-		if err := dmsetup(ctx, "dm.wipe", "wipe_table", d.Name); err != nil {
+		if err := c.wipe(ctx, d); err != nil {
 			return err
 		}
 	}
-	if err := c.awaitClosed(ctx, d.ID); err != nil {
-		return err
-	}
-	err := dmsetup(ctx, "dm.remove", "remove", "--retry", "--uuid", UUID(d.ID))
-	if d, there, ferr := c.find(d.ID); err != nil && ferr == nil {
-		switch {
-		case !there:
-			return nil // somebody else did it
-		case d.Open > 0:
-			return busy(d)
-		}
-	}
-	return err
-}
-
-// awaitClosed waits until nobody has the device open. The kernel tells nobody when that is.
-func (c control) awaitClosed(ctx context.Context, id vm.ID) error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for end := time.Now().Add(patience); ; {
-		d, there, err := c.find(id)
-		if err != nil || !there || d.Open == 0 {
+		now, there, err := c.find(d.ID)
+		if err != nil || !there {
 			return err
 		}
+		if now.Open == 0 {
+			err = c.drop(ctx, d.ID)
+			if !errors.Is(err, unix.EBUSY) {
+				return err
+			}
+		}
 		if time.Now().After(end) {
-			return busy(d)
+			return busy(now)
 		}
 		select {
 		case <-ctx.Done():
@@ -266,41 +244,6 @@ func (c control) awaitClosed(ctx context.Context, id vm.ID) error {
 
 func busy(d Device) error {
 	return vm.Errorf(vm.CodeConflict, "%s (%s) is in use by %s", d.Name, d.Number, blockdev.Holders(d.Number))
-}
-
-// hung is how long dmsetup may take. It waits for udev, and for ever when udev died under it; the device is as it should
-// be by then.
-const hung = 20 * time.Second
-
-// dmsetup is not ended by its context: killed half-way it would leave a device without a table, and it takes milliseconds.
-func dmsetup(ctx context.Context, what string, args ...string) error {
-	program, err := Program()
-	if err != nil {
-		return err
-	}
-	bounded, cancel := context.WithTimeout(context.Background(), hung)
-	defer cancel()
-	var out []byte
-	err = act.Do(ctx, what, func() error {
-		cmd := exec.CommandContext(bounded, program, args...)
-		cmd.Env = append(os.Environ(), "LC_ALL=C", "DM_DEV_DIR=/dev")
-		out, err = cmd.CombinedOutput()
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("dmsetup %s: %w: %s", strings.Join(args, " "), err, strings.Join(strings.Fields(string(out)), " "))
-	}
-	return nil
-}
-
-// Program is dmsetup's path. It lies where ordinary users' PATH does not reach.
-func Program() (string, error) {
-	for _, name := range []string{"dmsetup", "/usr/sbin/dmsetup", "/sbin/dmsetup"} {
-		if path, err := exec.LookPath(name); err == nil {
-			return path, nil
-		}
-	}
-	return "", vm.Errorf(vm.CodeMissing, "dmsetup is not installed").WithHint("apt install dmsetup")
 }
 
 // nameIsFree refuses when a device that is not ours has the VM's name.

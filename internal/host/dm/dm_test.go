@@ -74,6 +74,24 @@ func TestParseNames(t *testing.T) {
 	}
 }
 
+// TestFormatTarget holds that what is written is read as the same.
+func TestFormatTarget(t *testing.T) {
+	for _, table := range []string{"0 8 error", "0 65536 snapshot 7:0 7:1 PO 8"} {
+		b, err := formatTarget(table)
+		if err != nil || len(b)%8 != 0 {
+			t.Errorf("%s: %d bytes, %v", table, len(b), err)
+		}
+		if got, err := parseTargets(b, 1); got != table || err != nil {
+			t.Errorf("%s is read as %q, %v", table, got, err)
+		}
+	}
+	for _, bad := range []string{"", "0", "0 8", "x 8 error", "0 -8 error", "0 8 a-name-of-sixteen"} {
+		if _, err := formatTarget(bad); err == nil {
+			t.Errorf("%q is a table", bad)
+		}
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add(target(0, "snapshot", "7:0 7:1 PO 8"), 1)
 	f.Add(append(name(24, "a"), name(0, "b")...), 2)
@@ -126,7 +144,7 @@ func TestLife(t *testing.T) {
 		if now, there, err := Find(id); err != nil || !there || now != d || d.Table != table || d.Suspended || !d.Loaded || d.Open != 0 {
 			t.Errorf("made %+v, found %+v %v %v", d, now, there, err)
 		}
-		if n, err := blockdev.Number(Path(id)); err != nil || n != d.Number {
+		if n, err := blockdev.Number(d.Path); err != nil || n != d.Number {
 			t.Errorf("node leads to %s %v, want %s", n, err, d.Number)
 		}
 	}
@@ -155,54 +173,65 @@ func TestLife(t *testing.T) {
 		if _, there, err := Find(id); there || err != nil {
 			t.Errorf("found after Remove: %v", err)
 		}
-		if _, err := os.Lstat(Path(id)); !errors.Is(err, os.ErrNotExist) {
+		if _, err := os.Lstat(d.Path); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("node after Remove: %v", err)
 		}
 	}
 }
 
-// TestNode damages the node: what udev does late, or never.
+// TestNode damages the kernel's node, as a container's /dev does that has none, and then the one that is made in its place.
 func TestNode(t *testing.T) {
 	id := newID(t)
-	path := Path(id)
-	for what, damage := range map[string]func() error{
-		"gone":         func() error { return os.Remove(path) },
-		"another's":    func() error { return errors.Join(os.Remove(path), os.Symlink("/dev/null", path)) },
-		"leads to air": func() error { return errors.Join(os.Remove(path), os.Symlink("../dm-999", path)) },
-	} {
+	link := Link(id)
+	damages := map[string]func(path string) error{
+		"gone":         os.Remove,
+		"another's":    func(path string) error { return errors.Join(os.Remove(path), os.Symlink("/dev/null", path)) },
+		"leads to air": func(path string) error { return errors.Join(os.Remove(path), os.Symlink("../dm-999", path)) },
+	}
+	for what, damage := range damages {
 		d, err := Ensure(t.Context(), id, "0 8 error")
-		if err == nil {
-			err = damage()
+		if err != nil {
+			t.Fatal(err)
 		}
-		if err == nil {
-			_, err = Ensure(t.Context(), id, "0 8 error")
+		kernels := d.Path
+		if err := damage(kernels); err != nil {
+			t.Fatal(err)
 		}
-		if n, nerr := blockdev.Number(path); err != nil || nerr != nil || n != d.Number {
-			t.Errorf("%s: %v, leads to %s %v, want %s", what, err, n, nerr, d.Number)
+		for range 2 {
+			d, err = Ensure(t.Context(), id, "0 8 error")
+			if n, nerr := blockdev.Number(d.Path); err != nil || nerr != nil || n != d.Number || d.Path != link {
+				t.Errorf("%s: %v, %s leads to %s %v, want %s", what, err, d.Path, n, nerr, d.Number)
+			}
+			if err := damage(link); err != nil {
+				t.Fatal(err)
+			}
 		}
 		if err := Remove(t.Context(), id); err != nil {
 			t.Error(err)
 		}
-		if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
-			t.Errorf("%s: node after Remove: %v", what, err)
+		for _, path := range []string{link, kernels} {
+			if _, err := os.Lstat(path); path == link && !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("%s: node after Remove: %v", what, err)
+			}
+			_ = os.Remove(path) // what the damage has put in the kernel's place is not the kernel's to take away
 		}
 	}
-	if err := os.WriteFile(path, []byte("file"), 0o600); err != nil {
+	if err := os.WriteFile(link, []byte("file"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	defer os.Remove(path)
-	if err := blockdev.EnsureNode(t.Context(), path, "253:99"); err == nil {
+	defer os.Remove(link)
+	if err := blockdev.EnsureNode(t.Context(), link, "253:99"); err == nil {
 		t.Error("a file was replaced by a node")
 	}
-	if b, err := os.ReadFile(path); err != nil || string(b) != "file" {
+	if b, err := os.ReadFile(link); err != nil || string(b) != "file" {
 		t.Errorf("file: %q %v", b, err)
 	}
 }
 
 func TestBadTable(t *testing.T) {
 	id := newID(t)
-	if _, err := Ensure(t.Context(), id, "0 8 nonsense"); err == nil || !strings.Contains(err.Error(), "dmsetup create "+Name(id)) {
-		t.Errorf("%v, want the command that failed", err)
+	if _, err := Ensure(t.Context(), id, "0 8 nonsense"); err == nil || !strings.Contains(err.Error(), `table "0 8 nonsense"`) {
+		t.Errorf("%v, want the table that was refused", err)
 	}
 	if _, there, err := Find(id); there || err != nil {
 		t.Errorf("a device is left: %v", err)
@@ -212,10 +241,11 @@ func TestBadTable(t *testing.T) {
 // TestBusy wants to replace a device that is open.
 func TestBusy(t *testing.T) {
 	id := newID(t)
-	if _, err := Ensure(t.Context(), id, "0 8 error"); err != nil {
+	d, err := Ensure(t.Context(), id, "0 8 error")
+	if err != nil {
 		t.Fatal(err)
 	}
-	f, err := os.Open(Path(id))
+	f, err := os.Open(d.Path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -243,7 +273,7 @@ func TestTheirs(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	defer func() { _ = exec.Command("dmsetup", "remove", "--retry", Name(id)).Run() }()
-	_, before := os.Stat(Path(id)) // where no udev runs there may be none
+	_, before := os.Stat(Link(id)) // where no udev runs there may be none
 	if err := errors.Join(Remove(t.Context(), id), Suspend(t.Context(), id)); err != nil {
 		t.Error(err)
 	}
@@ -253,7 +283,7 @@ func TestTheirs(t *testing.T) {
 	if list, err := List(); err != nil || slices.ContainsFunc(list, func(d Device) bool { return d.ID == id }) {
 		t.Errorf("listed: %v %v", list, err)
 	}
-	if _, err := os.Stat(Path(id)); (err == nil) != (before == nil) {
+	if _, err := os.Stat(Link(id)); (err == nil) != (before == nil) {
 		t.Errorf("their node: %v, before %v", err, before)
 	}
 	if out, err := exec.Command("dmsetup", "info", Name(id)).CombinedOutput(); err != nil {

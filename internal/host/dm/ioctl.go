@@ -37,16 +37,18 @@ func open() (control, error) {
 
 func (c control) close() { _ = c.f.Close() }
 
-// request names a device by name or by uuid, never by both.
+// request names a device by name or by uuid; by both only where it is to be made.
 type request struct {
 	name, uuid string
 	flags      uint32
+	targets    uint32 // how many are in data
+	data       []byte
 }
 
 // call returns the header and the data of the kernel's answer. ENXIO when there is no such device.
 func (c control) call(req uint, r request) (unix.DmIoctl, []byte, error) {
 	for size := 16 << 10; ; size *= 2 {
-		h := unix.DmIoctl{Version: [3]uint32{unix.DM_VERSION_MAJOR, 0, 0}, Data_size: uint32(size), Data_start: unix.SizeofDmIoctl, Flags: r.flags}
+		h := unix.DmIoctl{Version: [3]uint32{unix.DM_VERSION_MAJOR, 0, 0}, Data_size: uint32(size), Data_start: unix.SizeofDmIoctl, Flags: r.flags, Target_count: r.targets}
 		if len(r.name) >= len(h.Name) || len(r.uuid) >= len(h.Uuid) {
 			return h, nil, unix.ENAMETOOLONG
 		}
@@ -56,8 +58,11 @@ func (c control) call(req uint, r request) (unix.DmIoctl, []byte, error) {
 		if err != nil {
 			return h, nil, err
 		}
-		buf = buf[:size]
-		if _, _, errno := unix.Syscall(unix.SYS_IOCTL, c.f.Fd(), uintptr(req), uintptr(unsafe.Pointer(&buf[0]))); errno != 0 {
+		buf = append(buf, r.data...)[:size]
+		if _, _, errno := unix.Syscall(unix.SYS_IOCTL, c.f.Fd(), uintptr(req), uintptr(unsafe.Pointer(&buf[0]))); errno == unix.EINTR {
+			size /= 2 // again
+			continue
+		} else if errno != 0 {
 			return h, nil, errno
 		}
 		if _, err := binary.Decode(buf, binary.NativeEndian, &h); err != nil {
@@ -87,6 +92,7 @@ func (c control) find(id vm.ID) (Device, bool, error) {
 	}
 	d := Device{
 		ID: id, Name: unix.ByteSliceToString(h.Name[:]), Number: blockdev.Format(h.Dev), Open: int(h.Open_count),
+		Path:   node(id, h.Dev),
 		Loaded: h.Flags&unix.DM_ACTIVE_PRESENT_FLAG != 0, Suspended: h.Flags&unix.DM_SUSPEND_FLAG != 0,
 	}
 	if d.Loaded {
