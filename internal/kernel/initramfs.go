@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/google/renameio/v2"
 
@@ -24,10 +25,14 @@ import (
 // initramfsLayout is part of the cache key: count it up when the content changes for the same guest and kernel.
 const initramfsLayout = "1"
 
-// guestKey names the guest binary and the layout in the cache.
-func (l *Library) guestKey() string {
-	sum := sha256.Sum256(append([]byte(initramfsLayout+"\n"), l.GuestBinary...))
-	return hex.EncodeToString(sum[:8])
+// keyOf names the guest binary and the layout in the cache. Each start asks for it, and it is some megabytes to hash.
+func keyOf(guest []byte) func() string {
+	return sync.OnceValue(func() string {
+		h := sha256.New()
+		h.Write([]byte(initramfsLayout + "\n"))
+		h.Write(guest)
+		return hex.EncodeToString(h.Sum(nil)[:8])
+	})
 }
 
 // initramfs returns the cached initramfs of a kernel, made when missing.

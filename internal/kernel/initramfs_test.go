@@ -127,7 +127,7 @@ func TestBoot(t *testing.T) {
 		t.Errorf("cache holds %q", got)
 	}
 	// Another guest binary is another initramfs, and the next daemon sweeps the old one.
-	l.GuestBinary = []byte("newer")
+	setGuest(l, []byte("newer"))
 	if _, err := l.Boot(t.Context(), k.Digest); err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +140,7 @@ func TestBoot(t *testing.T) {
 	if got := ls(t, l.InitramfsDir); len(got) != 1 || !strings.Contains(got[0], l.guestKey()) {
 		t.Errorf("cache holds %q after reconcile", got)
 	}
-	l.GuestBinary = nil
+	setGuest(l, nil)
 	if _, err := l.Boot(t.Context(), k.Digest); vm.CodeOf(err) != vm.CodeMissing {
 		t.Errorf("boot without a guest binary: %v", err)
 	}
@@ -153,3 +153,5 @@ func TestBoot(t *testing.T) {
 		}
 	}
 }
+
+func setGuest(l *Library, guest []byte) { l.GuestBinary, l.guestKey = guest, keyOf(guest) }

@@ -71,6 +71,8 @@ type Config struct {
 // Library is the kernels of one daemon. Its methods may be called at the same time, except Reconcile.
 type Library struct {
 	Config
+	guestKey func() string // of GuestBinary
+
 	host    string // root of the host's file system, for "installed"; another one in tests
 	imports flight.Group[vm.Kernel]
 	making  *inventory.Work
@@ -78,7 +80,9 @@ type Library struct {
 }
 
 // New makes a library over c. It touches nothing.
-func New(c Config) *Library { return &Library{Config: c, host: "/", making: new(inventory.Work)} }
+func New(c Config) *Library {
+	return &Library{Config: c, guestKey: keyOf(c.GuestBinary), host: "/", making: new(inventory.Work)}
+}
 
 // Close cancels the imports that still run and waits until they have cleaned up. Afterwards nothing new is made
 // (vm.CodeCanceled); what is there can still be read.

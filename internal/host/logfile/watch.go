@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,6 +22,7 @@ var shared struct {
 type instance struct {
 	fd      int
 	file    *os.File      // of fd: non-blocking, its reads wait in the runtime's poller
+	closing chan struct{} // closed when nobody uses it any more
 	ended   chan struct{} // closed when its reader has
 	users   int
 	watches map[int32]map[*watch]bool // by watch descriptor
@@ -112,6 +114,7 @@ func (w *watch) close() {
 	}
 	shared.mu.Unlock()
 	if last {
+		close(in.closing)
 		_ = in.file.Close()
 		<-in.ended
 	}
@@ -122,7 +125,7 @@ func newInstance() (*instance, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make inotify: %w", err)
 	}
-	in := &instance{fd: fd, file: os.NewFile(uintptr(fd), "inotify"), ended: make(chan struct{}), watches: map[int32]map[*watch]bool{}}
+	in := &instance{fd: fd, file: os.NewFile(uintptr(fd), "inotify"), closing: make(chan struct{}), ended: make(chan struct{}), watches: map[int32]map[*watch]bool{}}
 	go in.read()
 	return in, nil
 }
@@ -154,6 +157,10 @@ func (in *instance) drop(w *watch, wd int32) {
 	}
 }
 
+// rest is how long events may gather before they are read. A guest's console is written byte by byte; the kernel makes one
+// event of those that are alike and that nobody has read.
+const rest = 20 * time.Millisecond
+
 // read hands out events until the instance is closed.
 func (in *instance) read() {
 	defer close(in.ended)
@@ -175,6 +182,10 @@ func (in *instance) read() {
 			b = b[min(len(b), unix.SizeofInotifyEvent+int(binary.NativeEndian.Uint32(b[12:]))):]
 		}
 		shared.mu.Unlock()
+		select {
+		case <-time.After(rest):
+		case <-in.closing:
+		}
 	}
 }
 
