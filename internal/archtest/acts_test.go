@@ -51,6 +51,7 @@ var withoutPoint = map[string]string{
 	"internal/host/dm/ioctl.go: call":              "questions only: DM_DEV_STATUS, DM_TABLE_STATUS, DM_LIST_DEVICES",
 	"internal/host/link/tap.go: openTap":           "called in acts: a device that goes with this process until it is told to stay",
 	"internal/host/nft/nft.go: run":                "its callers pass the points where it changes something",
+	"internal/handles/handles.go: replace":         "its caller passes the points; what is left half-way goes with the directory of the VM",
 	"internal/host/ext4/ext4.go: Make":             "gives a temporary file its size, which an act publishes",
 	"internal/host/ext4/ext4.go: mkfs":             "fills a temporary file, which an act publishes",
 	"internal/host/file/copy.go: Clone":            "fills a temporary file, which an act publishes",

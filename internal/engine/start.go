@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"banger/internal/act"
 	"banger/internal/api"
 	"banger/internal/disk"
@@ -121,9 +123,6 @@ func (w *worker) prepare(ctx context.Context, r vm.VMRecord) (disk.Attached, net
 			return disk.Attached{}, network.Attached{}, noSpace(fmt.Errorf("make the VM's directory: %w", err))
 		}
 	}
-	if _, err := hostKey(ctx, r); err != nil {
-		return disk.Attached{}, network.Attached{}, noSpace(err)
-	}
 	disks, err := e.disk(r.Disk)
 	if err != nil {
 		return disk.Attached{}, network.Attached{}, err
@@ -133,20 +132,41 @@ func (w *worker) prepare(ctx context.Context, r vm.VMRecord) (disk.Attached, net
 			return disk.Attached{}, network.Attached{}, err
 		}
 	}
-	root, err := disks.Ensure(ctx, e.overlay(r))
-	if err != nil {
-		return disk.Attached{}, network.Attached{}, noSpace(fmt.Errorf("make the system disk: %w", err))
-	}
-	if err := e.WorkDisk(ctx, rt.WorkDiskPath, r.Spec.DiskSize); err != nil {
-		return disk.Attached{}, network.Attached{}, noSpace(fmt.Errorf("make the work disk: %w", err))
-	}
-	net, err := w.attach(ctx, r)
-	if err != nil {
+	// None of these needs another, and most of their time is waiting: for the disk, and for programs.
+	var root disk.Attached
+	var net network.Attached
+	var group string
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		_, err := hostKey(gctx, r)
+		return noSpace(err)
+	})
+	g.Go(func() (err error) {
+		if root, err = disks.Ensure(gctx, e.overlay(r)); err != nil {
+			return noSpace(fmt.Errorf("make the system disk: %w", err))
+		}
+		return nil
+	})
+	g.Go(func() error {
+		if err := e.WorkDisk(gctx, rt.WorkDiskPath, r.Spec.DiskSize); err != nil {
+			return noSpace(fmt.Errorf("make the work disk: %w", err))
+		}
+		return nil
+	})
+	g.Go(func() (err error) {
+		net, err = w.attach(gctx, r)
+		return err
+	})
+	g.Go(func() (err error) {
+		var limited bool
+		group, limited, err = e.Cgroups.Ensure(gctx, r.ID, e.limitsOf(r))
+		if err != nil || !limited { // belonging to its caller's, or to nobody's bounds, is a lesser evil than not running
+			e.Log.Warn("the VM is not held within the bounds of a cgroup of its own", "vm", r.Name, "cgroup", group, "error", err)
+		}
+		return nil
+	})
+	if err := g.Wait(); err != nil {
 		return disk.Attached{}, network.Attached{}, err
-	}
-	group, limited, err := e.Cgroups.Ensure(ctx, r.ID, e.limitsOf(r))
-	if err != nil || !limited { // belonging to its caller's, or to nobody's bounds, is a lesser evil than not running
-		e.Log.Warn("the VM is not held within the bounds of a cgroup of its own", "vm", r.Name, "cgroup", group, "error", err)
 	}
 	h := vm.VMHandles{BootID: e.BootID, Cgroup: group, TapDevice: net.TapDevice,
 		BaseLoop: root.BaseLoop, CowLoop: root.CowLoop, DMName: root.DMName, DMDev: root.DMDev}

@@ -187,7 +187,7 @@ func decode(path string, resp *http.Response, out any) error {
 }
 
 const (
-	helloPause    = 5 * time.Millisecond // after a refused connection; doubled up to helloPauseMax
+	helloPause    = 5 * time.Millisecond // after a refused connection; a sixteenth of the time waited so far, up to helloPauseMax
 	helloPauseMax = 100 * time.Millisecond
 	helloWait     = time.Second // for the answer on a connection; doubled up to helloWaitMax
 	helloWaitMax  = 16 * time.Second
@@ -196,7 +196,7 @@ const (
 // WaitHello connects until a hello is answered or ctx ends. Connections that are accepted and then dropped, as the
 // first one after a snapshot was loaded, count for nothing.
 func (c *Client) WaitHello(ctx context.Context) (Hello, error) {
-	pause, wait := helloPause, helloWait
+	begin, wait := time.Now(), helloWait
 	for {
 		h, err := c.tryHello(ctx, wait)
 		if err == nil {
@@ -206,6 +206,7 @@ func (c *Client) WaitHello(ctx context.Context) (Hello, error) {
 		if errors.As(err, &timeout) && timeout.Timeout() {
 			wait = min(2*wait, helloWaitMax)
 		}
+		pause := min(max(helloPause, time.Since(begin)/16), helloPauseMax)
 		timer := time.NewTimer(pause) // there is nothing to be told by: the guest's side of the channel cannot be watched
 		select {
 		case <-ctx.Done():
@@ -213,7 +214,6 @@ func (c *Client) WaitHello(ctx context.Context) (Hello, error) {
 			return Hello{}, vm.Errorf(vm.CodeUnavailable, "wait for the guest agent: %w; last: %s", context.Cause(ctx), Plain(err.Error()))
 		case <-timer.C:
 		}
-		pause = min(2*pause, helloPauseMax)
 	}
 }
 

@@ -14,8 +14,6 @@ import (
 	"path/filepath"
 	"sync"
 
-	"github.com/google/renameio/v2"
-
 	"banger/internal/act"
 	"banger/internal/host/proc"
 	"banger/internal/vm"
@@ -73,14 +71,29 @@ func (c *Cache) Set(ctx context.Context, id vm.ID, dir string, h vm.VMHandles) e
 	if err != nil {
 		return fmt.Errorf("encode the handles of VM %s: %w", id, err)
 	}
-	err = act.Record(ctx, "handles", func() error {
-		return renameio.WriteFile(filepath.Join(dir, FileName), append(b, '\n'), 0o600, renameio.WithTempDir(dir))
-	})
+	err = act.Record(ctx, "handles", func() error { return replace(dir, append(b, '\n')) })
 	if err != nil {
 		return fmt.Errorf("write the handles of VM %s: %w", id, err)
 	}
 	c.seed(id, entry{VMHandles: h})
 	return nil
+}
+
+// replace puts the scratch file in the place of the one there is. Nothing waits for the disk: it has to outlive the daemon,
+// not the host, whose next boot makes it void.
+func replace(dir string, content []byte) error {
+	f, err := os.CreateTemp(dir, "."+FileName+"*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), filepath.Join(dir, FileName))
+	}
+	if err != nil {
+		_ = os.Remove(f.Name())
+	}
+	return err
 }
 
 // Clear forgets a VM's handles, file first. Clearing twice is success.
