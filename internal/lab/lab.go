@@ -26,10 +26,7 @@ import (
 const (
 	name   = "lab" // of the VM in its root
 	memory = "4G"
-
-	// One processor. With two under emulation the kernel panics now and then when it patches its own code, as it does at
-	// the first KVM guest or CPU quota: the second processor runs into the breakpoint of the patching after it is gone.
-	vcpus = "1"
+	vcpus  = "2"
 )
 
 // Options of Start.
@@ -52,6 +49,7 @@ type Lab struct {
 	Options
 	Dir string // holds all of it, removed by Close
 
+	qemu string // directory of a QEMU that may run two processors at once; empty: the host's, with one
 	keeper  *exec.Cmd      // takes the lab down, below
 	release io.WriteCloser // tells it to
 	said    *os.File       // by it
@@ -83,6 +81,9 @@ func Start(ctx context.Context, o Options) (_ *Lab, err error) {
 		o.Cache = Cache(o.Repo)
 	}
 	l := &Lab{Options: o}
+	if err := l.emulator(ctx); err != nil {
+		return nil, err
+	}
 	if l.Dir, err = os.MkdirTemp("", "lab-"); err != nil { // short: a socket path has 107 bytes
 		return nil, err
 	}
@@ -99,7 +100,7 @@ func Start(ctx context.Context, o Options) (_ *Lab, err error) {
 		return nil, err
 	}
 	begin := time.Now()
-	if _, err := l.banger(ctx, "vm", "run", "-d", "-q", "--name", name, "--image", image, "--vcpu", vcpus, "--memory", memory); err != nil {
+	if _, err := l.banger(ctx, "vm", "run", "-d", "-q", "--name", name, "--image", image, "--vcpu", l.vcpus(), "--memory", memory); err != nil {
 		return nil, err
 	}
 	if err := l.ready(ctx); err != nil {
@@ -157,7 +158,13 @@ func (l *Lab) Close() error {
 	return errors.Join(err, l.said.Close())
 }
 
-func (l *Lab) env() []string { return append(os.Environ(), "BANGER_ROOT="+l.root(), "NO_COLOR=1") }
+func (l *Lab) env() []string {
+	env := append(os.Environ(), "BANGER_ROOT="+l.root(), "NO_COLOR=1")
+	if l.qemu != "" {
+		env = append(env, "PATH="+l.qemu+":"+os.Getenv("PATH"))
+	}
+	return env
+}
 
 // banger runs one command of the CLI to its end and returns its output.
 func (l *Lab) banger(ctx context.Context, args ...string) (string, error) {

@@ -19,6 +19,7 @@ const maxCommandLine = 2048
 type machine struct {
 	kvm     bool
 	cpu     string // the guest's processor under KVM
+	threads bool   // several emulated processors may run at the same time
 	tscKHz  uint64 // rate of the host's time stamp counter; 0 = unknown, or not needed (kvm)
 	sandbox bool
 	agentFD int // descriptor of the agent's listening socket in the new process
@@ -49,7 +50,7 @@ func arguments(c vmm.Config, m machine) ([]string, error) {
 		"-object", "rng-random,id=rng,filename=/dev/urandom",
 		"-device", "virtio-rng-device,rng=rng",
 	}
-	args = append(args, accelArguments(m)...)
+	args = append(args, accelArguments(m, c.VCPU)...)
 	if m.sandbox {
 		args = append(args, "-sandbox", sandboxOptions)
 	}
@@ -71,13 +72,17 @@ const sandboxOptions = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resou
 // host's own, since it cannot set the register behind arch-capabilities.
 var kvmCPUs = []string{"host", "host,-arch-capabilities"}
 
-func accelArguments(m machine) []string {
+func accelArguments(m machine, vcpus int) []string {
 	if m.kvm {
 		// Under KVM the machine has no real-time clock unless it is asked for, and a kernel that finds none waits for it, a
 		// second and more.
 		return []string{"-machine", "microvm,rtc=on", "-accel", "kvm", "-cpu", m.cpu}
 	}
-	return []string{"-machine", "microvm", "-accel", "tcg,thread=multi", "-cpu", "max"}
+	thread := "multi"
+	if vcpus > 1 && !m.threads {
+		thread = "single"
+	}
+	return []string{"-machine", "microvm", "-accel", "tcg,thread=" + thread, "-cpu", "max"}
 }
 
 // qmpArgument is the argument that carries the API socket, and by which Find knows the process.

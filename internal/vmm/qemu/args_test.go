@@ -21,7 +21,7 @@ func example() vmm.Config {
 }
 
 func TestArguments(t *testing.T) {
-	args, err := arguments(example(), machine{tscKHz: 2_445_424, sandbox: true, agentFD: 3})
+	args, err := arguments(example(), machine{tscKHz: 2_445_424, sandbox: true, threads: true, agentFD: 3})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +66,7 @@ func TestArgumentsUnderKVM(t *testing.T) {
 		t.Fatal(err)
 	}
 	line := strings.Join(args, "\n")
-	for _, want := range []string{"-accel\nkvm", "-cpu\nhost", "banger.init=agent ", "tap,id=net,ifname=bt0,script=no,downscript=no"} {
+	for _, want := range []string{"-machine\nmicrovm,rtc=on\n", "-accel\nkvm", "-cpu\nhost", "reboot=t quiet ", "banger.init=agent ", "tap,id=net,ifname=bt0,script=no,downscript=no"} {
 		if !strings.Contains(line, want) {
 			t.Errorf("no %q in %s", want, line)
 		}
@@ -89,6 +89,25 @@ func TestArgumentsOfTheProcessor(t *testing.T) {
 	args, err := arguments(example(), findings{KVM: kvmDisproven, KVMCPU: "host"}.machine())
 	if i := slices.Index(args, "-cpu"); err != nil || args[i+1] != "max" {
 		t.Errorf("emulated, with %q, %v", args, err)
+	}
+}
+
+// Emulated processors run at the same time only where QEMU can do that.
+func TestArgumentsOfSeveralProcessors(t *testing.T) {
+	for _, c := range []struct {
+		version string
+		vcpus   int
+		want    string
+	}{
+		{"7.2.22", 1, "tcg,thread=multi"}, {"7.2.22", 2, "tcg,thread=single"}, {"8.0.5", 2, "tcg,thread=single"},
+		{"8.1", 2, "tcg,thread=multi"}, {"10.0.2", 4, "tcg,thread=multi"}, {"", 2, "tcg,thread=single"},
+	} {
+		conf := example()
+		conf.VCPU = c.vcpus
+		args, err := arguments(conf, findings{Version: c.version}.machine())
+		if i := slices.Index(args, "-accel"); err != nil || args[i+1] != c.want {
+			t.Errorf("QEMU %s, %d processors: %q, %v; want %s", c.version, c.vcpus, args, err, c.want)
+		}
 	}
 }
 

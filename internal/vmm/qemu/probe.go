@@ -150,7 +150,7 @@ func (d *Driver) judgeKVM(ctx context.Context, f *findings) error {
 func tryKVM(ctx context.Context, f *findings, kernel, initramfs string) error {
 	var whys []string
 	for _, cpu := range kvmCPUs {
-		took, err := prove(ctx, f.Binary, accelArguments(machine{kvm: true, cpu: cpu}), kernel, initramfs)
+		took, err := prove(ctx, f.Binary, accelArguments(machine{kvm: true, cpu: cpu}, 1), kernel, initramfs)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -175,4 +175,13 @@ func parseVersion(out []byte) (string, error) {
 		return "", fmt.Errorf("it says %.80q", first)
 	}
 	return string(m[1]), nil
+}
+
+// sound says whether emulated processors may run at the same time, a thread each. Before 8.1 one could translate code that
+// another was just changing, and a Linux that patches itself panicked now and then (QEMU: "accel/tcg: Always lock pages
+// before translation").
+func sound(version string) bool {
+	var major, minor int
+	_, _ = fmt.Sscanf(version, "%d.%d", &major, &minor)
+	return major > 8 || major == 8 && minor >= 1
 }

@@ -266,7 +266,7 @@ func TestRealProof(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tcg := accelArguments(machine{})
+	tcg := accelArguments(machine{}, 1)
 	c := tiny(t, vmmtest.TinyProof)
 	if took, err := prove(t.Context(), binary, tcg, c.Kernel, c.Initramfs); err != nil {
 		t.Errorf("a guest that prints the line: %v", err)

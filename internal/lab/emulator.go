@@ -1,0 +1,42 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// emulator finds or gets the QEMU that runs the lab. Before 8.1 two emulated processors were no good: the kernel panicked
+// now and then when it patched its own code, as it does at the first KVM guest, and one guest in fifteen within the lab
+// hung. Where no newer one can be had, the lab is slow and has one processor.
+func (l *Lab) emulator(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, fetchTime)
+	defer cancel()
+	dir, err := filepath.Abs(filepath.Join(l.Cache, "qemu"))
+	if err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, filepath.Join(l.Repo, "scripts", "lab-qemu"), dir)
+	cmd.WaitDelay = patience
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if ctx.Err() != nil {
+		return fmt.Errorf("get a QEMU for the lab: %w\n%s", ctx.Err(), stderr.String())
+	}
+	if err != nil {
+		l.Log("lab: one processor only, by the host's own QEMU: %v: %s", err, stderr.String())
+		return nil
+	}
+	l.qemu = strings.TrimSpace(string(out))
+	return nil
+}
+
+func (l *Lab) vcpus() string {
+	if l.qemu == "" {
+		return "1"
+	}
+	return vcpus
+}
