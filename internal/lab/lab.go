@@ -49,7 +49,7 @@ type Lab struct {
 	Options
 	Dir string // holds all of it, removed by Close
 
-	qemu string // directory of a QEMU that may run two processors at once; empty: the host's, with one
+	qemu    string         // directory of a QEMU that may run two processors at once; empty: the host's, with one
 	keeper  *exec.Cmd      // takes the lab down, below
 	release io.WriteCloser // tells it to
 	said    *os.File       // by it
