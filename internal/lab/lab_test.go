@@ -49,6 +49,7 @@ func TestLab(t *testing.T) {
 		l.Suite(t, suites...)
 	})
 	t.Run("hard reset", l.testHardReset)
+	t.Run("power cuts", l.testPowerCuts)
 	t.Run("cycles", l.testCycles)
 	t.Run("seed scenario", l.testSeed)
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"banger/internal/crashtest"
 	"banger/internal/testhost"
 )
 
@@ -39,10 +40,10 @@ var extras = map[string]extra{
 	// The built product with real guests. Where it runs on other drivers than these, it fails.
 	"./internal/e2e": {
 		prepare: (*Lab).prove,
-		env:     []string{testhost.SeedVar + "=" + SeedDir, "BANGER_TEST_DRIVERS=firecracker dmsnap bridge"},
+		env:     []string{testhost.SeedVar + "=" + SeedDir, "BANGER_TEST_DRIVERS=firecracker dmsnap bridge", "BANGER_CRASH_EVERY=6"},
 		// A start takes ten seconds here, a command half of one. So what would show nothing of Firecracker, its disks or its
-		// network that these do not is left to QEMU on the host: images and devices within the guest, what clients do to one
-		// another, and every point of a crash, whose steps are the same.
+		// network that these do not is left to QEMU on the host: images and devices within the guest, and what clients do to
+		// one another.
 		tests: []string{
 			"TestMainJob",                   // run, stop, start, kill; both disks are kept
 			"TestInOneVM",                   // exec, its streams and exit codes, signals, cp, ssh, network; not what the guest alone does
@@ -50,6 +51,7 @@ var extras = map[string]extra{
 			"TestTheVMMIsKilled",            // and a guest that ends by itself
 			"TestKilledClientLeavesNothing", // run --rm cut off
 			"TestAVMHoldsItsOwnOnly",        // descriptors, through the jailer
+			"TestMatrix",                    // the daemon, the VMM and the client killed at points that they pass
 		},
 		skip: "TestInOneVM/(orphans|twenty|modules|disks|logs)|TestTheDaemonIsKilled/both", // the latter the seed scenario has
 	},
@@ -119,7 +121,7 @@ func (l *Lab) run(t *testing.T, pkg string) {
 	}
 	tests := l.command(ctx, where{dir: filepath.Join(RepoDir, pkg), env: append([]string{
 		"CI=true", "BANGER_TEST_LAB=1", "BANGER_TEST_REAL=1", "BANGER_TEST_REQUIRE=" + strings.Join(required, ","),
-		"BANGER_FIRECRACKER_DIR=" + FirecrackerDir,
+		"BANGER_FIRECRACKER_DIR=" + FirecrackerDir, crashtest.ResultsEnv + "=" + resultsFile,
 	}, more.env...)}, filepath.Join(RepoDir, testBinary(pkg)), "-test.v=test2json", "-test.paniconexit0", "-test.timeout="+suiteTime.String(), "-test.run="+more.pattern(), "-test.skip="+more.skip)
 	events := exec.CommandContext(ctx, "go", "tool", "test2json", "-t", "-p", pkg) // without -t no test says how long it took
 	events.Dir = l.Repo
@@ -153,6 +155,9 @@ func (l *Lab) run(t *testing.T, pkg string) {
 		t.Errorf("run the tests of %s: %v", pkg, err)
 	}
 	all.close(t, code)
+	if err := l.crashResults(t.Context()); err != nil {
+		t.Errorf("fetch what the crash tests recorded: %v", err)
+	}
 	for _, name := range more.tests {
 		if !slices.ContainsFunc(all.subs, func(r *result) bool { return r.name == name }) {
 			t.Errorf("%s has no %s to run", pkg, name)
@@ -164,6 +169,22 @@ func (l *Lab) run(t *testing.T, pkg string) {
 	n := map[string]int{}
 	all.count(n)
 	t.Logf("%s: %d passed, %d failed, %d skipped in %.1f s", pkg, n["pass"], n["fail"], n["skip"], time.Since(begin).Seconds())
+}
+
+// resultsFile is where crash tests in the lab record their cases.
+const resultsFile = "/srv/crash-results"
+
+// crashResults adds what was recorded there to what is recorded here, once.
+func (l *Lab) crashResults(ctx context.Context) error {
+	text, err := l.output(ctx, "sh", "-c", "[ ! -e "+resultsFile+" ] || { cat "+resultsFile+"; rm "+resultsFile+"; }")
+	if err != nil {
+		return err
+	}
+	all, err := crashtest.ReadResults([]byte(text))
+	if err != nil {
+		return err
+	}
+	return crashtest.Append(all)
 }
 
 // pattern is that of go test's -run.

@@ -1,6 +1,7 @@
-// Command crashtable makes the table of docs/RELIABILITY.md out of what the crash tests recorded:
+// Command crashtable makes the table of docs/RELIABILITY.md out of what the crash tests recorded, or without a page prints
+// the sums, a line for each place:
 //
-//	crashtable RESULTS PAGE
+//	crashtable RESULTS [PAGE]
 //
 // RESULTS has a line of JSON for each operation and ending, as tests append them to the file that BANGER_CRASH_RESULTS
 // names. In PAGE, what stands between the two marks is replaced. A case that did not converge is an error.
@@ -19,24 +20,52 @@ import (
 const begin, end = "<!-- crash table: begin -->\n", "<!-- crash table: end -->\n"
 
 func main() {
-	if len(os.Args) != 3 {
-		fmt.Fprintln(os.Stderr, "usage: crashtable RESULTS PAGE")
+	var err error
+	switch len(os.Args) {
+	case 2:
+		err = sums(os.Args[1])
+	case 3:
+		err = run(os.Args[1], os.Args[2])
+	default:
+		fmt.Fprintln(os.Stderr, "usage: crashtable RESULTS [PAGE]")
 		os.Exit(2)
 	}
-	if err := run(os.Args[1], os.Args[2]); err != nil {
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "crashtable:", err)
 		os.Exit(1)
 	}
 }
 
-func run(results, page string) error {
-	text, err := os.ReadFile(results)
+func sums(results string) error {
+	all, err := load(results)
 	if err != nil {
 		return err
 	}
-	all, err := read(text)
+	fmt.Print(lines(all))
+	return nil
+}
+
+// lines are the sums.
+func lines(all []crashtest.Result) string {
+	var places []string
+	of := map[string]*crashtest.Result{}
+	for _, r := range all {
+		if of[r.Where] == nil {
+			places, of[r.Where] = append(places, r.Where), new(crashtest.Result)
+		}
+		of[r.Where].Add(r)
+	}
+	var b strings.Builder
+	for _, p := range places {
+		fmt.Fprintf(&b, "crash cases on the %s: %d, converged %d, leaked %d, lost %d\n", p, of[p].Cases, of[p].Converged, of[p].Leaked, of[p].Lost)
+	}
+	return b.String()
+}
+
+func run(results, page string) error {
+	all, err := load(results)
 	if err != nil {
-		return fmt.Errorf("%s: %w", results, err)
+		return err
 	}
 	old, err := os.ReadFile(page)
 	if err != nil {
@@ -47,6 +76,19 @@ func run(results, page string) error {
 		return fmt.Errorf("%s: %w", page, err)
 	}
 	return os.WriteFile(page, []byte(updated), 0o644)
+}
+
+// load reads a file of results.
+func load(path string) ([]crashtest.Result, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	all, err := read(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return all, nil
 }
 
 func read(text []byte) ([]crashtest.Result, error) {

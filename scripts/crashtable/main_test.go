@@ -13,6 +13,9 @@ func TestTable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if got, want := lines(all), "crash cases on the a: 5, converged 5, leaked 0, lost 0\ncrash cases on the b: 1, converged 1, leaked 0, lost 0\n"; got != want {
+		t.Errorf("sums:\n%swant\n%s", got, want)
+	}
 	page, err := replace("head\n"+begin+"old\n"+end+"tail\n", table(all))
 	if err != nil {
 		t.Fatal(err)

@@ -1,0 +1,177 @@
+package e2e
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"banger/internal/act"
+	"banger/internal/host/proc"
+)
+
+// victim is who dies when the daemon passes a point, and the daemon does not.
+type victim string
+
+const (
+	theClient victim = "the client"
+	theVMM    victim = "the VMM" // or the jailer that is about to become one
+)
+
+var victims = []victim{theVMM, theClient}
+
+// strike kills somebody else as soon as the daemon has passed the point. Where there is no VMM yet, it is the client.
+// Then the daemon is stopped as by a person, so that what it was at is over, and the next one has the word.
+func (m *matrix) strike(t *testing.T, o operation, p point, v victim) (met bool) {
+	m.be(t, o.before)
+	_, _, _ = m.run(nil, "daemon", "stop")
+	_ = os.Remove(m.trace)
+	cmd := m.with(t).command(o.args...)
+	cmd.Env = append(cmd.Env, act.TraceEnv+"="+m.trace)
+	cmd.WaitDelay = 5 * time.Second
+	var errs bytes.Buffer
+	cmd.Stderr = &errs
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	for over := false; !met && !over; {
+		select {
+		case <-ended:
+			over = true
+		case <-time.After(time.Millisecond): // nothing tells of a line in a file sooner
+		}
+		met = m.passed(t, p)
+		if over {
+			ended <- nil
+		}
+	}
+	switch {
+	case !met:
+	case v == theVMM && len(m.vmms(t)) > 0:
+		m.killVMM(t)
+	default:
+		v = theClient
+		_ = cmd.Process.Kill()
+	}
+	<-ended
+	if !met {
+		t.Logf("%s was not passed this time", p)
+		m.missed++
+		return false
+	}
+	_, _, _ = m.run(nil, "daemon", "stop")
+	for _, d := range m.vmDirs(t) {
+		m.ids[d.Name()] = true
+	}
+	m.result(o).Cases++
+	code := cmd.ProcessState.ExitCode()
+	t.Logf("%s died; exit code %d %s", v, code, strings.TrimSpace(errs.String()))
+	m.judge(t, o, restarted, code)
+	return true
+}
+
+// passed says whether the trace has the point by now.
+func (m *matrix) passed(t *testing.T, p point) bool {
+	t.Helper()
+	text, err := os.ReadFile(m.trace)
+	if err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	n := 0
+	for label := range strings.FieldsSeq(string(text)) {
+		if label == p.label {
+			n++
+		}
+	}
+	return n >= p.n
+}
+
+// judge holds the VM against what it may be after the deaths, and what is left of it; then comes the ending.
+func (m *matrix) judge(t *testing.T, o operation, e ending, code int) {
+	t.Helper()
+	had := o.before != absent
+	b := m.with(t)
+	is := m.settle(t, o)
+	lost := func(what string) {
+		t.Helper()
+		m.result(o).Lost++
+		t.Error(what)
+	}
+	switch {
+	case is == absent && had && !strings.HasPrefix(o.name, "delete"):
+		lost("the VM is lost")
+	case is == absent && code == 0 && !o.rm && !strings.HasPrefix(o.name, "delete"):
+		lost("the command succeeded, and there is no VM")
+	case is != absent && (o.rm || code == 0 && strings.HasPrefix(o.name, "delete")):
+		t.Errorf("it is %s and ought to be gone", is)
+	case e == bothDie && is == running:
+		t.Error("it runs, and its VMM was killed")
+	}
+	if is == absent {
+		m.nothingLeft(t, o)
+		return
+	}
+	if is != running {
+		m.nothingHeld(t, o)
+	}
+	if e == startedUp {
+		b.ok("vm", "start", "-q", subject)
+		if had {
+			if got := b.ok("vm", "exec", subject, "--", "cat", "/root/mark"); got != "kept\n" {
+				lost(fmt.Sprintf("its data is %q", got))
+			}
+		} else {
+			b.ok("vm", "exec", subject, "--", "sh", "-c", "echo kept > /root/mark; sync")
+		}
+	}
+	if e == deleted || !had {
+		b.ok("vm", "delete", "-q", subject)
+		m.nothingLeft(t, o)
+	}
+}
+
+// killVMM kills what runs of the VM, be it the VMM or what is about to become one.
+func (m *matrix) killVMM(t *testing.T) {
+	t.Helper()
+	for _, id := range m.vmms(t) {
+		if err := proc.Signal(id, syscall.SIGKILL); err != nil {
+			t.Error(err)
+		}
+		if err := proc.Wait(t.Context(), id); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// vmms are the processes of this root's VMs. A jailed one has the VM's id among its arguments and no path.
+func (m *matrix) vmms(t *testing.T) []proc.Identity {
+	t.Helper()
+	entries := m.vmDirs(t)
+	ids, err := proc.Find(func(args []string) bool {
+		return slices.ContainsFunc(entries, func(e os.DirEntry) bool {
+			return slices.ContainsFunc(args, func(a string) bool { return strings.Contains(a, e.Name()) })
+		})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ids
+}
+
+// vmDirs are the directories of VMs, each with a VM's id for a name.
+func (m *matrix) vmDirs(t *testing.T) []os.DirEntry {
+	t.Helper()
+	entries, err := os.ReadDir(filepath.Join(m.root, "vms"))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	return entries
+}
