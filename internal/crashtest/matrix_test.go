@@ -224,8 +224,8 @@ func again(at string) ending {
 
 }
 
-// Second crashes are as many as the square of the points. Each operation meets every point of a recovery at least once,
-// and of the other pairs one in so many.
+// Second crashes are as many as the square of the points. Each operation meets every label of its recoveries, unless no
+// recovery passes it twice, and of the other pairs one in so many.
 const (
 	allEnv = "BANGER_CRASH_ALL"
 	stride = 41
@@ -239,10 +239,13 @@ var taken atomic.Int64
 
 // sampled says whether to do the pair: met are the labels at which this operation's recovery was cut off.
 func sampled(met map[string]bool, at string) bool {
-	label, _, _ := strings.Cut(at, "#")
-	first := !met[label] && everyPoint == 1
-	met[label] = true
-	return first || os.Getenv(allEnv) != "" || taken.Add(1)%stride == 0
+	return !met[labelOf(at)] && everyPoint == 1 || os.Getenv(allEnv) != "" || taken.Add(1)%stride == 0
+}
+
+// labelOf is a point without the number of its pass.
+func labelOf(point string) string {
+	label, _, _ := strings.Cut(point, "#")
+	return label
 }
 
 func TestCrashAtEveryPoint(t *testing.T) {
@@ -332,6 +335,7 @@ func TestCrashAtEveryPoint(t *testing.T) {
 					if errors.Is(err, errNotPassed) {
 						continue // the next daemon took another way to the same end
 					}
+					met[labelOf(q)] = true
 					count(p+" and "+q, crashAgain, err)
 				}
 			}

@@ -40,8 +40,11 @@ func (m *matrix) strike(t *testing.T, o operation, p point, v victim) (met bool)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	ended := make(chan struct{})
+	go func() {
+		_ = cmd.Wait()
+		close(ended)
+	}()
 	for over := false; !met && !over; {
 		select {
 		case <-ended:
@@ -49,21 +52,17 @@ func (m *matrix) strike(t *testing.T, o operation, p point, v victim) (met bool)
 		case <-time.After(time.Millisecond): // nothing tells of a line in a file sooner
 		}
 		met = m.passed(t, p)
-		if over {
-			ended <- nil
-		}
 	}
-	switch {
-	case !met:
-	case v == theVMM && len(m.vmms(t)) > 0:
-		m.killVMM(t)
-	default:
-		v = theClient
-		_ = cmd.Process.Kill()
+	var killed []string
+	if met && v == theVMM {
+		killed = m.killVMM(t)
+	}
+	if met && len(killed) == 0 && cmd.Process.Kill() == nil {
+		killed = []string{string(theClient)}
 	}
 	<-ended
-	if !met {
-		t.Logf("%s was not passed this time", p)
+	if len(killed) == 0 {
+		t.Logf("%s was not passed this time, or too late to kill anybody", p)
 		m.missed++
 		return false
 	}
@@ -73,8 +72,8 @@ func (m *matrix) strike(t *testing.T, o operation, p point, v victim) (met bool)
 	}
 	m.result(o).Cases++
 	code := cmd.ProcessState.ExitCode()
-	t.Logf("%s died; exit code %d %s", v, code, strings.TrimSpace(errs.String()))
-	m.judge(t, o, restarted, code)
+	t.Logf("killed: %s; exit code %d %s", strings.Join(killed, ", "), code, strings.TrimSpace(errs.String()))
+	m.judge(t, o, restarted, code, killed[0] != string(theClient))
 	return true
 }
 
@@ -95,7 +94,7 @@ func (m *matrix) passed(t *testing.T, p point) bool {
 }
 
 // judge holds the VM against what it may be after the deaths, and what is left of it; then comes the ending.
-func (m *matrix) judge(t *testing.T, o operation, e ending, code int) {
+func (m *matrix) judge(t *testing.T, o operation, e ending, code int, noVMM bool) {
 	t.Helper()
 	had := o.before != absent
 	b := m.with(t)
@@ -112,7 +111,7 @@ func (m *matrix) judge(t *testing.T, o operation, e ending, code int) {
 		lost("the command succeeded, and there is no VM")
 	case is != absent && (o.rm || code == 0 && strings.HasPrefix(o.name, "delete")):
 		t.Errorf("it is %s and ought to be gone", is)
-	case e == bothDie && is == running:
+	case noVMM && is == running:
 		t.Error("it runs, and its VMM was killed")
 	}
 	if is == absent {
@@ -138,24 +137,37 @@ func (m *matrix) judge(t *testing.T, o operation, e ending, code int) {
 	}
 }
 
-// killVMM kills what runs of the VM, be it the VMM or what is about to become one.
-func (m *matrix) killVMM(t *testing.T) {
+// killVMM kills what runs of the VM, be it the VMM or the jailer that is about to become one, and names the programs.
+func (m *matrix) killVMM(t *testing.T) (killed []string) {
 	t.Helper()
 	for _, id := range m.vmms(t) {
-		if err := proc.Signal(id, syscall.SIGKILL); err != nil {
+		args, err := proc.Args(id.PID)
+		if err == nil {
+			err = proc.Signal(id, syscall.SIGKILL)
+		}
+		if errors.Is(err, proc.ErrGone) { // a daemon that lives may be ending it
+			continue
+		}
+		if err == nil {
+			err = proc.Wait(t.Context(), id)
+		}
+		if err != nil {
 			t.Error(err)
 		}
-		if err := proc.Wait(t.Context(), id); err != nil {
-			t.Error(err)
-		}
+		killed = append(killed, filepath.Base(args[0]))
 	}
+	return killed
 }
 
-// vmms are the processes of this root's VMs. A jailed one has the VM's id among its arguments and no path.
+// vmms are the VMMs of this root's VMs, and jailers. A jailed one has the VM's id among its arguments and no path.
 func (m *matrix) vmms(t *testing.T) []proc.Identity {
 	t.Helper()
 	entries := m.vmDirs(t)
 	ids, err := proc.Find(func(args []string) bool {
+		program := filepath.Base(args[0])
+		if program != "jailer" && program != "firecracker" && !strings.HasPrefix(program, "qemu-system") {
+			return false // mkfs has a path of the VM among its arguments as well
+		}
 		return slices.ContainsFunc(entries, func(e os.DirEntry) bool {
 			return slices.ContainsFunc(args, func(a string) bool { return strings.Contains(a, e.Name()) })
 		})

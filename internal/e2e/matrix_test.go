@@ -252,7 +252,7 @@ func (m *matrix) crash(t *testing.T, o operation, p point) (met bool) {
 	if e == bothDie {
 		m.killVMM(t)
 	}
-	m.judge(t, o, e, code)
+	m.judge(t, o, e, code, e == bothDie)
 	return true
 }
 

@@ -69,7 +69,7 @@ func (w *worker) settle(ctx context.Context, r vm.VMRecord, err error) error {
 	return w.giveUp(ctx, r, err)
 }
 
-// launch makes the objects in the order of the plan and starts the VMM. Handles are noted as they come.
+// launch makes the objects and starts the VMM. Handles are noted when the objects are there, and when the process is.
 func (w *worker) launch(ctx context.Context, r vm.VMRecord) error {
 	e := w.e
 	w.closeAgent() // of an earlier process
@@ -136,6 +136,8 @@ func (w *worker) prepare(ctx context.Context, r vm.VMRecord) (disk.Attached, net
 	var root disk.Attached
 	var net network.Attached
 	var group string
+	var limited bool
+	var limitError error
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		_, err := hostKey(gctx, r)
@@ -157,16 +159,15 @@ func (w *worker) prepare(ctx context.Context, r vm.VMRecord) (disk.Attached, net
 		net, err = w.attach(gctx, r)
 		return err
 	})
-	g.Go(func() (err error) {
-		var limited bool
-		group, limited, err = e.Cgroups.Ensure(gctx, r.ID, e.limitsOf(r))
-		if err != nil || !limited { // belonging to its caller's, or to nobody's bounds, is a lesser evil than not running
-			e.Log.Warn("the VM is not held within the bounds of a cgroup of its own", "vm", r.Name, "cgroup", group, "error", err)
-		}
+	g.Go(func() error {
+		group, limited, limitError = e.Cgroups.Ensure(gctx, r.ID, e.limitsOf(r))
 		return nil
 	})
 	if err := g.Wait(); err != nil {
 		return disk.Attached{}, network.Attached{}, err
+	}
+	if limitError != nil || !limited { // belonging to its caller's, or to nobody's bounds, is a lesser evil than not running
+		e.Log.Warn("the VM is not held within the bounds of a cgroup of its own", "vm", r.Name, "cgroup", group, "error", limitError)
 	}
 	h := vm.VMHandles{BootID: e.BootID, Cgroup: group, TapDevice: net.TapDevice,
 		BaseLoop: root.BaseLoop, CowLoop: root.CowLoop, DMName: root.DMName, DMDev: root.DMDev}

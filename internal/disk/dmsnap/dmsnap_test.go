@@ -125,11 +125,15 @@ func TestEveryStepOfACrash(t *testing.T) {
 		}
 	}
 	steps := map[string]func(){
-		"nothing attached":  func() {},
-		"image's loop":      func() { base() },
-		"store's loop":      func() { cow() },
-		"both loops":        func() { base(); cow() },
-		"no table":          func() { base(); cow(); run(t, "dmsetup", "create", dm.Name(id), "--uuid", dm.UUID(id), "--notable") },
+		"nothing attached": func() {},
+		"image's loop":     func() { base() },
+		"store's loop":     func() { cow() },
+		"both loops":       func() { base(); cow() },
+		"no table":         func() { base(); cow(); run(t, "dmsetup", "create", dm.Name(id), "--uuid", dm.UUID(id), "--notable") },
+		"table not in use": func() {
+			run(t, "dmsetup", "create", dm.Name(id), "--uuid", dm.UUID(id), "--notable")
+			run(t, "dmsetup", "load", dm.Name(id), "--table", "0 2048 snapshot "+base().Number+" "+cow().Number+" PO 8")
+		},
 		"another table":     func() { run(t, "dmsetup", "create", dm.Name(id), "--uuid", dm.UUID(id), "--table", "0 8 error") },
 		"all of it":         device,
 		"link gone":         func() { device(); run(t, "rm", "-f", dm.Link(id)) },

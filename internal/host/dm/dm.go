@@ -157,18 +157,30 @@ func List() ([]Device, error) {
 	return ours, nil
 }
 
+// hung is how long a suspension may wait for I/O that is under way: on a file system that hangs it would wait for ever.
+const hung = 20 * time.Second
+
 // Suspend lets I/O that is under way end and makes all other wait until Resume. No device, or suspended already: success.
 func Suspend(ctx context.Context, id vm.ID) error {
 	d, there, err := Find(id)
 	if err != nil || !there || d.Suspended {
 		return err
 	}
-	c, err := open()
-	if err != nil {
+	done := make(chan error, 1)
+	go func() {
+		c, err := open()
+		if err == nil {
+			err = c.suspend(ctx, id)
+			c.close()
+		}
+		done <- err
+	}()
+	select {
+	case err := <-done:
 		return err
+	case <-time.After(hung):
+		return fmt.Errorf("suspend device-mapper device %s: I/O that is under way does not end", Name(id))
 	}
-	defer c.close()
-	return c.suspend(ctx, id)
 }
 
 // Resume lets I/O that waits go on. No device, or not suspended: success.

@@ -81,6 +81,10 @@ func TestFormatTarget(t *testing.T) {
 		if err != nil || len(b)%8 != 0 {
 			t.Errorf("%s: %d bytes, %v", table, len(b), err)
 		}
+		var spec unix.DmTargetSpec
+		if _, err := binary.Decode(b, binary.NativeEndian, &spec); err != nil || int(spec.Next) != len(b) || b[len(b)-1] != 0 {
+			t.Errorf("%s: the next target is at %d of %d bytes, which end with %d; %v", table, spec.Next, len(b), b[len(b)-1], err)
+		}
 		if got, err := parseTargets(b, 1); got != table || err != nil {
 			t.Errorf("%s is read as %q, %v", table, got, err)
 		}

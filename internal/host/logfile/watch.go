@@ -18,7 +18,7 @@ var shared struct {
 	now *instance // nil when nobody watches
 }
 
-// instance is one inotify descriptor. All but fd, file and ended is guarded by shared.mu.
+// instance is one inotify descriptor. All but fd, file, closing and ended is guarded by shared.mu.
 type instance struct {
 	fd      int
 	file    *os.File      // of fd: non-blocking, its reads wait in the runtime's poller

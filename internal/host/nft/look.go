@@ -137,6 +137,8 @@ func dump(kind int, family byte, of ...*nl.RtAttr) ([]message, error) {
 	switch {
 	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EPROTONOSUPPORT): // nobody serves it
 		return nil, fmt.Errorf("%w in this kernel: %w", ErrMissing, err)
+	case errors.Is(err, unix.EPERM):
+		return nil, ErrDenied
 	case err != nil:
 		return nil, err
 	}

@@ -17,6 +17,9 @@ var (
 	// ErrForeign is wrapped by errors about a table that has a bridge's name and is not ours.
 	ErrForeign = errors.New("somebody else's")
 
+	// ErrDenied is wrapped by errors of a process that may not look at the host's rules.
+	ErrDenied = errors.New("not permitted")
+
 	// ErrMissing is wrapped by errors of a host that has no nftables, and so none of our tables.
 	ErrMissing = errors.New("nftables is missing")
 )
@@ -34,6 +37,12 @@ func program() (string, error) {
 		return "", fmt.Errorf("%w: there is no program nft (package nftables)", ErrMissing)
 	}
 	return path, nil
+}
+
+// Installed says why no rules can be loaded: the program is missing.
+func Installed() error {
+	_, err := program()
+	return err
 }
 
 // run gives nft a script. An error has its own words.

@@ -186,7 +186,7 @@ func (d *Driver) tearDown(ctx context.Context) error {
 		return err
 	}
 	err = errors.Join(d.close(ctx), nft.Remove(ctx, d.Config.Name))
-	if errors.Is(err, nft.ErrMissing) && !there {
+	if (errors.Is(err, nft.ErrMissing) || errors.Is(err, nft.ErrDenied)) && !there {
 		return nil
 	}
 	return errors.Join(err, link.RemoveBridge(ctx, d.Config.Name))

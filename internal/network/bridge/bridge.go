@@ -106,7 +106,7 @@ func (d *Driver) Subnet() netip.Prefix { return d.Config.Subnet }
 // Address implements network.Driver: each guest has another.
 func (*Driver) Address() string { return "" }
 
-// Probe implements network.Driver. It changes nothing: the kernel is asked whether it would take the rules.
+// Probe implements network.Driver. It changes nothing: the kernel is asked, once, whether it would take the rules.
 func (d *Driver) Probe(ctx context.Context) error {
 	if s := d.Config.Subnet; !s.Addr().Is4() || s.Bits() < 8 || s.Bits() > 29 {
 		return fmt.Errorf("the subnet %s is no IPv4 network of 8 to %d addresses", s, 1<<24)
@@ -125,6 +125,9 @@ func (d *Driver) Probe(ctx context.Context) error {
 		return err
 	}
 	if err := overlap(uses, d.Config.Subnet, d.Config.Name); err != nil {
+		return err
+	}
+	if err := nft.Installed(); err != nil {
 		return err
 	}
 	if _, err := nft.Forwarding(d.Config.Name); err != nil {

@@ -147,7 +147,7 @@ func give(ctx context.Context, path, at string, uid int) error {
 // node makes a block device's node for the VM's user.
 func node(ctx context.Context, device, at string, uid int) error {
 	var st unix.Stat_t
-	if err := unix.Stat(device, &st); err != nil { // follows /dev/mapper's links
+	if err := unix.Stat(device, &st); err != nil { // follows links
 		return fmt.Errorf("put %s into the jail: %w", device, err)
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFBLK {
