@@ -55,12 +55,33 @@ func (d snapDisks) Ensure(ctx context.Context, o disk.Overlay) (disk.Attached, e
 	if err != nil {
 		return disk.Attached{}, err
 	}
-	if !d.k.hasDM(name) {
-		if err := act.Do(ctx, "dm", func() error { return d.k.makeDM(name, base, cow) }); err != nil {
-			return disk.Attached{}, fmt.Errorf("make device %s: %w", name, err)
-		}
+	if err := d.device(ctx, name, base, cow); err != nil {
+		return disk.Attached{}, fmt.Errorf("make device %s: %w", name, err)
 	}
 	return disk.Attached{Path: "/dev/mapper/" + name, Format: "raw", Block: true, BaseLoop: base, CowLoop: cow, DMName: name}, nil
+}
+
+// device makes one that is of use, in the steps of host/dm; one that is not is replaced.
+func (d snapDisks) device(ctx context.Context, name string, on ...string) error {
+	switch now, there := d.k.findDM(name); {
+	case there && now.resumed:
+		return nil
+	case there:
+		if err := act.Do(ctx, "dm.remove", func() error { return d.k.removeDM(name) }); err != nil {
+			return err
+		}
+	}
+	if err := act.Do(ctx, "dm", func() error { return d.k.makeDM(name) }); err != nil {
+		return err
+	}
+	err := act.Do(ctx, "dm.table", func() error { return d.k.loadDM(name, on...) })
+	if err == nil {
+		err = act.Do(ctx, "dm.resume", func() error { return d.k.resumeDM(name) })
+	}
+	if err != nil {
+		return errors.Join(err, act.Do(context.WithoutCancel(ctx), "dm.remove", func() error { return d.k.removeDM(name) }))
+	}
+	return nil
 }
 
 func (d snapDisks) loop(ctx context.Context, path string, readOnly bool) (string, error) {
@@ -77,7 +98,7 @@ func (d snapDisks) loop(ctx context.Context, path string, readOnly bool) (string
 func (d snapDisks) Detach(ctx context.Context, o disk.Overlay) error {
 	name := dmOf(vm.ID(o.ID))
 	var err error
-	if d.k.hasDM(name) {
+	if _, there := d.k.findDM(name); there {
 		err = act.Do(ctx, "dm.remove", func() error { return d.k.removeDM(name) })
 	}
 	err = errors.Join(err, d.drop(ctx, o.Path))

@@ -25,9 +25,15 @@ type machine struct {
 	rules   []string          // "tap address", what packets may pass; nil = no table
 	taps    map[string]string // name → alias
 	loops   map[string]backing
-	dms     map[string][]string // name → the loop devices it stands on
+	dms     map[string]dmDevice
 	cgroups map[string]bool
 	loopNo  int
+}
+
+// dmDevice is made, given a table, and resumed: three calls, and only then of use.
+type dmDevice struct {
+	on      []string // the loop devices it stands on; none = no table
+	resumed bool
 }
 
 type backing struct {
@@ -43,7 +49,7 @@ func newMachine() *machine {
 }
 
 func (k *machine) clear() {
-	k.bridge, k.rules, k.taps, k.loops, k.dms, k.cgroups = false, nil, map[string]string{}, map[string]backing{}, map[string][]string{}, map[string]bool{}
+	k.bridge, k.rules, k.taps, k.loops, k.dms, k.cgroups = false, nil, map[string]string{}, map[string]backing{}, map[string]dmDevice{}, map[string]bool{}
 }
 
 // reboot ends everything that is not on a disk.
@@ -61,7 +67,7 @@ func (k *machine) canLaunch(c vmm.Config) error {
 	switch {
 	case c.NIC == nil || k.taps[c.NIC.Tap] == "":
 		return fmt.Errorf("open the tap device: %w", unix.ENODEV)
-	case k.dms[filepath.Base(c.Root.Path)] == nil:
+	case !k.dms[filepath.Base(c.Root.Path)].resumed:
 		return fmt.Errorf("open the root disk: %w", unix.ENOENT)
 	case !k.cgroups[c.Cgroup]:
 		return fmt.Errorf("start in cgroup %s: %w", c.Cgroup, unix.ENOENT)
@@ -197,8 +203,8 @@ func (k *machine) removeLoop(name string) error {
 
 // stacked says whether a device stands on a loop device; k.mu is held.
 func (k *machine) stacked(name string) bool {
-	for _, on := range k.dms {
-		if slices.Contains(on, name) {
+	for _, d := range k.dms {
+		if slices.Contains(d.on, name) {
 			return true
 		}
 	}
@@ -211,32 +217,56 @@ func (k *machine) loopIsUsed(name string) bool {
 	return k.stacked(name)
 }
 
-func (k *machine) makeDM(name string, on ...string) error {
+func (k *machine) makeDM(name string) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.dms[name] != nil {
-		return unix.EEXIST
+	if _, there := k.dms[name]; there {
+		return unix.EBUSY
 	}
-	for _, l := range on {
-		if _, ok := k.loops[l]; !ok {
-			return unix.ENXIO
-		}
-	}
-	k.dms[name] = on
+	k.dms[name] = dmDevice{}
 	return nil
 }
 
-func (k *machine) hasDM(name string) bool {
+func (k *machine) loadDM(name string, on ...string) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.dms[name] != nil
+	if _, there := k.dms[name]; !there {
+		return unix.ENXIO
+	}
+	for _, l := range on {
+		if _, ok := k.loops[l]; !ok {
+			return unix.EINVAL
+		}
+	}
+	k.dms[name] = dmDevice{on: on}
+	return nil
+}
+
+func (k *machine) resumeDM(name string) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	d, there := k.dms[name]
+	if !there {
+		return unix.ENXIO
+	}
+	d.resumed = d.on != nil
+	k.dms[name] = d
+	return nil
+}
+
+func (k *machine) findDM(name string) (d dmDevice, there bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	d, there = k.dms[name]
+	return d, there
 }
 
 func (k *machine) removeDM(name string) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	_, there := k.dms[name]
 	switch {
-	case k.dms[name] == nil:
+	case !there:
 		return unix.ENXIO
 	case k.used(func(c vmm.Config) bool { return filepath.Base(c.Root.Path) == name }):
 		return unix.EBUSY
@@ -290,9 +320,9 @@ func (k *machine) snapshot() []string {
 	for _, b := range k.loops {
 		add("loop device on %s", b.path)
 	}
-	for name, on := range k.dms {
+	for name, d := range k.dms {
 		var files []string
-		for _, l := range on {
+		for _, l := range d.on {
 			files = append(files, k.loops[l].path)
 		}
 		add("device %s on %s", name, strings.Join(files, " and "))
