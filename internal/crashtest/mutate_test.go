@@ -37,8 +37,7 @@ var mutants = []mutant{
 		{"engine/create.go", "import (\n", "import (\n	\"os\"\n	\"banger/internal/act\"\n"},
 	}, "TestCrashAtEveryPoint/create$"},
 	{"the scratch file is not written", []edit{{
-		"handles/handles.go", "		return renameio.WriteFile(filepath.Join(dir, FileName), append(b, '\\n'), 0o600, renameio.WithTempDir(dir))\n",
-		"		_, _ = renameio.WriteFile, b\n		return nil\n",
+		"handles/handles.go", "return replace(dir, append(b, '\\n'))", "_, _ = replace, b; return nil",
 	}}, "TestCrashAtEveryPoint/create_and_start"},
 	{"the boot id is ignored", []edit{{
 		"handles/handles.go", "		c.seed(id, entry{h, true})\n", "		h.BootID = bootID\n		c.seed(id, entry{h, false})\n",
@@ -57,6 +56,18 @@ var mutants = []mutant{
 	{"half-written files are left", []edit{{
 		"daemon/assemble.go", "	joinLogged(log, \"clear away half-written files\", places.Clear(ctx, placeOf(p)))\n", "	_ = places.Clear\n",
 	}}, "TestCrashAtEveryPoint/create_and_start$"},
+}
+
+// TestMutantsApply holds that the breaks are still of the product as it is; to make them takes minutes.
+func TestMutantsApply(t *testing.T) {
+	for _, m := range mutants {
+		for _, e := range m.edits {
+			text, err := os.ReadFile(filepath.Join("..", e.file))
+			if n := strings.Count(string(text), e.old); err != nil || n != 1 {
+				t.Errorf("%s: %s has %q %d times, want it once; %v", m.name, e.file, e.old, n, err)
+			}
+		}
+	}
 }
 
 // TestMutantsAreFound runs the tests here over each mutant, all of which must fail: what finds no break proves nothing.
