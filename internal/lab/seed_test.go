@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"banger/internal/testhost"
 )
 
 var transcript = flag.String("transcript", "", "write what was typed in the seed scenario, and what came, to this file")
@@ -25,10 +27,7 @@ func (s *scene) say(format string, args ...any) { fmt.Fprintf(&s.text, "\n"+form
 // typed runs a line in the lab's shell, which must succeed, and returns what it printed on stdout.
 func (s *scene) typed(line string) string {
 	s.t.Helper()
-	stdout, stderr, code, err := s.Exec(s.t.Context(), "bash", "-c", line)
-	if err != nil || code != 0 {
-		s.t.Fatalf("$ %s\nexit code %d, %v\n%s%s", line, code, err, stdout, stderr)
-	}
+	stdout, stderr := s.succeed(line)
 	s.text.WriteString("    $ " + strings.ReplaceAll(line, "\n", "\n    > ") + "\n")
 	for _, out := range []string{stderr, stdout} {
 		for l := range strings.Lines(out) {
@@ -69,11 +68,27 @@ func (s *scene) handlesOf(name string) map[string]any {
 // quiet is typed, but not for the transcript.
 func (s *scene) quiet(line string) string {
 	s.t.Helper()
+	stdout, _ := s.succeed(line)
+	return strings.TrimSpace(stdout)
+}
+
+var runNamed = regexp.MustCompile(`vm run .*--name (\w+)`)
+
+// succeed runs a line to its end. Where the emulated KVM lost the guest that it started, it is run once more.
+func (s *scene) succeed(line string) (stdout, stderr string) {
+	s.t.Helper()
 	stdout, stderr, code, err := s.Exec(s.t.Context(), "bash", "-c", line)
+	if err != nil && testhost.LostGuest(err.Error()+stderr) {
+		s.t.Logf("$ %s\nonce more, since the emulated KVM lost the guest: %v", line, err)
+		if m := runNamed.FindStringSubmatch(line); m != nil {
+			_, _, _, _ = s.Exec(s.t.Context(), "banger", "vm", "delete", "-q", m[1])
+		}
+		stdout, stderr, code, err = s.Exec(s.t.Context(), "bash", "-c", line)
+	}
 	if err != nil || code != 0 {
 		s.t.Fatalf("$ %s\nexit code %d, %v\n%s%s", line, code, err, stdout, stderr)
 	}
-	return strings.TrimSpace(stdout)
+	return stdout, stderr
 }
 
 // quiesce waits until no VM is in the middle of something. The daemon answers while it still takes down what many dead
