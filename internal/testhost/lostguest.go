@@ -10,5 +10,5 @@ var ownWords = regexp.MustCompile(`panic|reboot:|BUG|Oops|error|EXT4-fs`)
 // without a word of kernel or agent: one in some 150 there. Who meets it may start once more, and must say so.
 func LostGuest(stderr string) bool {
 	m := lostGuest.FindStringSubmatch(stderr)
-	return m != nil && !ownWords.MatchString(m[1])
+	return len(m) == 2 && !ownWords.MatchString(m[1])
 }
