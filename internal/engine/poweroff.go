@@ -55,6 +55,40 @@ func (w *worker) endGently(ctx context.Context, r vm.VMRecord, id proc.Identity,
 // still runs, then processes get grace, then the disks get the time they need. An error says why it is not at its end.
 func (w *worker) powerOff(ctx context.Context, r vm.VMRecord, id proc.Identity, c *guest.Client, grace time.Duration) error {
 	waits := w.e.stopWaits
+	ended := func(d time.Duration) bool {
+		return within(ctx, d, func(ctx context.Context) error { return w.e.Processes.Wait(ctx, id) }) == nil
+	}
+	if err := w.tellToEnd(ctx, r, c, grace); err != nil {
+		if ended(waits.look) { // it may have been its last moment: how the VMM ended says more
+			return nil
+		}
+		return err
+	}
+	if ended(grace) {
+		return nil
+	}
+	for deadline := time.Now().Add(waits.settle); ; {
+		h, err := ask(ctx, c, waits.answer)
+		switch {
+		case err != nil && ended(quitGrace): // as above
+			return nil
+		case err != nil:
+			return err
+		case h.Ending == "":
+			return errors.New("it was told to power off and does not")
+		}
+		if ended(min(waits.look, time.Until(deadline))) {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("it was still writing %v after its processes had their time", waits.settle)
+		}
+	}
+}
+
+// tellToEnd has the guest write what is dirty, and power itself off.
+func (w *worker) tellToEnd(ctx context.Context, r vm.VMRecord, c *guest.Client, grace time.Duration) error {
+	waits := w.e.stopWaits
 	if _, err := ask(ctx, c, max(grace, waits.answer)); err != nil {
 		return err
 	}
@@ -69,29 +103,7 @@ func (w *worker) powerOff(ctx context.Context, r vm.VMRecord, id proc.Identity, 
 	if err != nil {
 		return fmt.Errorf("it was not told to power off: %w", err)
 	}
-	ended := func(d time.Duration) bool {
-		return within(ctx, d, func(ctx context.Context) error { return w.e.Processes.Wait(ctx, id) }) == nil
-	}
-	if ended(grace) {
-		return nil
-	}
-	for deadline := time.Now().Add(waits.settle); ; {
-		h, err := ask(ctx, c, waits.answer)
-		switch {
-		case err != nil && ended(quitGrace): // it may have been its last moment
-			return nil
-		case err != nil:
-			return err
-		case h.Ending == "":
-			return errors.New("it was told to power off and does not")
-		}
-		if ended(min(waits.look, time.Until(deadline))) {
-			return nil
-		}
-		if time.Now().After(deadline) {
-			return fmt.Errorf("it was still writing %v after its processes had their time", waits.settle)
-		}
-	}
+	return nil
 }
 
 func ask(ctx context.Context, c *guest.Client, d time.Duration) (h guest.Hello, err error) {
