@@ -42,7 +42,7 @@ func Identify(pid int) (Identity, error) {
 	if pid <= 0 {
 		return Identity{}, ErrGone
 	}
-	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	stat, err := read("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
 		if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
 			return Identity{}, ErrGone
@@ -109,14 +109,14 @@ const (
 func Args(pid int) ([]string, error) {
 	dir := "/proc/" + strconv.Itoa(pid)
 	for end := time.Now().Add(execTime); ; <-time.After(execLook) {
-		b, err := os.ReadFile(dir + "/cmdline")
+		b, err := read(dir + "/cmdline")
 		if err != nil {
 			return nil, ErrGone
 		}
 		if len(b) > 0 {
 			return strings.Split(strings.TrimSuffix(string(b), "\x00"), "\x00"), nil
 		}
-		stat, err := os.ReadFile(dir + "/stat")
+		stat, err := read(dir + "/stat")
 		if err != nil {
 			return nil, ErrGone
 		}
@@ -131,7 +131,7 @@ func Args(pid int) ([]string, error) {
 
 // UID returns the effective user of a process; ErrGone when there is none.
 func UID(pid int) (int, error) {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+	b, err := read("/proc/" + strconv.Itoa(pid) + "/status")
 	if err != nil {
 		return 0, ErrGone
 	}

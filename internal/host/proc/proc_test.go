@@ -1,11 +1,13 @@
 package proc
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"runtime/pprof"
 	"slices"
@@ -391,5 +393,30 @@ func TestAProcessLivesAsLongAsItsLastThread(t *testing.T) {
 	}
 	if err := Wait(t.Context(), id); err != nil || Alive(id) {
 		t.Errorf("after the kill: %v", err)
+	}
+}
+
+// Long command lines come whole: a page and more, and the edges of the buffer.
+func TestReadIsWhole(t *testing.T) {
+	for _, n := range []int{0, 1023, 1024, 1025, 4096, 100_000} {
+		path := filepath.Join(t.TempDir(), "f")
+		want := bytes.Repeat([]byte("x"), n)
+		if err := os.WriteFile(path, want, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := read(path); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%d bytes: got %d, %v", n, len(got), err)
+		}
+	}
+	if _, err := read("/proc/0/stat"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("no such process: %v", err)
+	}
+}
+
+func BenchmarkFind(b *testing.B) {
+	for b.Loop() {
+		if _, err := Find(func([]string) bool { return false }); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
