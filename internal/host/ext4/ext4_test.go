@@ -129,7 +129,7 @@ func TestMakeOnAFullDisk(t *testing.T) {
 	testhost.Need(t, testhost.Ext4, testhost.Root)
 	testhost.Leaks(t)
 	mnt := testhost.Dir(t)
-	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=256k", "none", mnt).CombinedOutput(); err != nil {
+	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=64k", "none", mnt).CombinedOutput(); err != nil {
 		t.Fatalf("mount: %v: %s", err, out)
 	}
 	defer func() {
