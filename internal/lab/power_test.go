@@ -21,6 +21,7 @@ func (l *Lab) testPowerCuts(t *testing.T) {
 	s.quiet("banger vm create -q --name before --vmm firecracker && banger vm delete -q before; banger daemon stop")
 	before := s.quiet(held)
 	for _, after := range cuts {
+		s.quiet("banger vmm show firecracker") // proves KVM, once a boot: else that is all that the power cuts short
 		if after == whenUp {
 			s.quiet("banger vm run -q -d --name cut --vmm firecracker && banger vm exec cut -- sh -c 'echo kept > /root/mark; sync'")
 		} else {
@@ -37,7 +38,7 @@ func (l *Lab) testPowerCuts(t *testing.T) {
 				t.Error("a VM that ran is lost")
 			}
 		case "stopped":
-			got := s.quiet("banger vm start -q cut && banger vm exec cut -- sh -c 'cat /root/mark 2>/dev/null; true' && banger vm stop -q cut")
+			got := s.quiet("banger vm start -q cut >&2 && banger vm exec cut -- sh -c 'cat /root/mark 2>/dev/null; true' && banger vm stop -q cut >&2")
 			if after == whenUp {
 				s.want("what was synced", got, "kept")
 			}
