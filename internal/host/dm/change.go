@@ -116,8 +116,8 @@ func (c control) drop(ctx context.Context, id vm.ID) error {
 	return err
 }
 
-// node is where a device is opened: at the kernel's own node, which is there as soon as the device has a table. Only where /dev is
-// not kept by the kernel (in a container) it is one that we make.
+// node is where a device is opened: at the kernel's own node, which is there as soon as the device has a table. Only where
+// /dev is not kept by the kernel (in a container) it is one that we make.
 func node(id vm.ID, dev uint64) string {
 	kernels := filepath.Join("/dev", "dm-"+strconv.Itoa(int(unix.Minor(dev))))
 	if number, err := blockdev.Number(kernels); err == nil && number == blockdev.Format(dev) {

@@ -95,7 +95,7 @@ func escape(s string) string { return strings.ReplaceAll(s, ",", ",,") }
 func kernelCommandLine(c vmm.Config, m machine) (string, error) {
 	args := []string{"console=ttyS0", "panic=-1", "reboot=t"} // t: a triple fault, which ends a microvm at once
 	if m.kvm {
-		args = append(args, "quiet") // each byte on the console is an exit from the guest: 15 kB of them take longer than all else
+		args = append(args, "quiet") // each byte on the console is an exit from the guest, and a talkative boot prints 15 kB
 	} else {
 		// Emulated, the counter runs at the host's rate and the guest has nothing to calibrate it by: without these, one
 		// boot in three hangs. Mitigations cost time and protect nothing that runs on an emulated processor.
