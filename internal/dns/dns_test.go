@@ -3,6 +3,7 @@ package dns
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -24,12 +26,26 @@ type fakeUpstream struct {
 	asked atomic.Int32
 }
 
+// listen takes a free port of both kinds. The kernel chooses one that is free for UDP: by TCP, a connection of another
+// test may be on it, and then there is another choice.
+func listen(t *testing.T) *Sockets {
+	t.Helper()
+	for range 100 {
+		k, err := Listen(netip.MustParseAddrPort("127.0.0.1:0"))
+		if err == nil {
+			return k
+		}
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			t.Fatal(err)
+		}
+	}
+	t.Fatal("no port is free for UDP and TCP")
+	return nil
+}
+
 func startUpstream(t *testing.T, reply func(q dnsmessage.Message, tcp bool) *dnsmessage.Message) *fakeUpstream {
 	t.Helper()
-	k, err := Listen(netip.MustParseAddrPort("127.0.0.1:0"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	k := listen(t)
 	t.Cleanup(k.Close)
 	u := &fakeUpstream{at: k.udp.LocalAddr().(*net.UDPAddr).AddrPort()}
 	handle := func(b []byte, tcp bool) []byte {
@@ -128,10 +144,7 @@ func startPatient(t *testing.T, wait time.Duration, subnet string, upstreams ...
 	})
 	s.upstream.wait = wait
 	s.SetNames(map[string]netip.Addr{"web": netip.MustParseAddr("127.30.0.2"), "db-1": netip.MustParseAddr("127.30.0.3")})
-	k, err := Listen(netip.MustParseAddrPort("127.0.0.1:0"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	k := listen(t)
 	s.at = k.udp.LocalAddr().String()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
