@@ -122,13 +122,25 @@ func (s *Store) explain(what string, err error) error {
 }
 
 // tx runs f in one transaction. Errors of package vm pass as they are.
+//
+// The transaction itself is begun without the end of ctx: database/sql would roll it back on a goroutine of its own, which
+// may still be at it, with the files open, when Close has returned.
 func (s *Store) tx(ctx context.Context, what string, f func(*sql.Tx) error) error {
-	tx, err := s.db.BeginTx(ctx, nil)
+	conn, err := s.db.Conn(ctx)
+	if err != nil {
+		return s.explain(what, err)
+	}
+	defer func() { _ = conn.Close() }() // back to the others
+	tx, err := conn.BeginTx(context.WithoutCancel(ctx), nil)
 	if err != nil {
 		return s.explain(what, err)
 	}
 	defer func() { _ = tx.Rollback() }() // no effect after Commit
-	if err := f(tx); err != nil {
+	err = f(tx)
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
 		var known *vm.Error
 		if errors.As(err, &known) {
 			return err

@@ -494,3 +494,28 @@ func TestTheListIsForgotten(t *testing.T) {
 		t.Error("nobody would give it up")
 	}
 }
+
+// TestCloseClosesAll: also the connection of a write that its caller gave up. Whoever copies the files after Close, or
+// opens them, must not meet what is still being closed.
+func TestCloseClosesAll(t *testing.T) {
+	for range 200 {
+		s := open(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		err := s.tx(ctx, "give up on", func(tx *sql.Tx) error {
+			if _, err := tx.ExecContext(ctx, "CREATE TABLE given_up (x)"); err != nil {
+				return err
+			}
+			cancel()
+			return ctx.Err()
+		})
+		if !errors.Is(err, context.Canceled) {
+			t.Fatalf("the write says %v", err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(s.path + "-shm"); !errors.Is(err, os.ErrNotExist) {
+			t.Fatalf("somebody still has the database open (%v)", err)
+		}
+	}
+}
