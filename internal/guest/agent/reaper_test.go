@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strconv"
 	"sync"
 	"syscall"
@@ -31,6 +32,8 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	// Under nohup the hang-up is ignored, here and in what is started from here, unless somebody listens to it.
+	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP)
 	os.Exit(m.Run())
 }
 

@@ -68,20 +68,40 @@ func run(ctx context.Context, script string, args ...string) error {
 
 // Check says why the kernel would not take the table; nothing is changed.
 func Check(ctx context.Context, t Table) error {
-	return run(ctx, Render(t), "--check")
+	there, err := families(t.Bridge)
+	if err != nil {
+		return err
+	}
+	return run(ctx, Render(t, there...), "--check")
 }
 
 // Apply puts the table in the place of the one there is, and has other people's rules let it have its say, in one
 // transaction. No connection breaks: what is translated stays so.
 func Apply(ctx context.Context, t Table) error {
-	if _, err := families(t.Bridge); err != nil {
-		return err
+	for again := false; ; again = true {
+		script, err := replacement(t)
+		if err != nil {
+			return err
+		}
+		err = act.Do(ctx, "rules", func() error { return run(ctx, script) })
+		if err == nil || again {
+			return err
+		}
+		// Somebody may have changed the rules since we looked: a firewall that was loaded anew, say.
+		if now, failed := replacement(t); failed != nil || now == script {
+			return err
+		}
+	}
+}
+
+// replacement is the script that Apply gives to nft, by what is there now.
+func replacement(t Table) (string, error) {
+	there, err := families(t.Bridge)
+	if err != nil {
+		return "", err
 	}
 	way, err := makeWay(t.Bridge, true)
-	if err != nil {
-		return err
-	}
-	return act.Do(ctx, "rules", func() error { return run(ctx, Render(t)+way) })
+	return Render(t, there...) + way, err
 }
 
 // Remove takes the table away, and our rules out of other people's. Removing what is absent is success, and so is

@@ -2,6 +2,7 @@ package nft
 
 import (
 	"flag"
+	"fmt"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -57,6 +58,9 @@ func TestRender(t *testing.T) {
 			slices.Reverse(table.Forwarding)
 			if Render(table) != got {
 				t.Error("another order gives another text")
+			}
+			if again := Render(table, "inet", "bridge"); again != "delete table inet banger0\ndelete table bridge banger0\n"+got {
+				t.Errorf("in the place of what is there:\n%s", again)
 			}
 		})
 	}
@@ -173,6 +177,36 @@ func TestKernel(t *testing.T) {
 					t.Errorf("after the removal of %s:\n%s", name, got)
 				}
 			}
+		}
+	})
+}
+
+// TestOthersChangeRulesMeanwhile: between our look and our load a firewall is loaded anew.
+func TestOthersChangeRulesMeanwhile(t *testing.T) {
+	testhost.Need(t, testhost.NFT)
+	nft, err := program()
+	if err != nil {
+		t.Fatal(err)
+	}
+	testhost.InNamespace(t, func(t *testing.T) {
+		if err := Apply(t.Context(), example()); err != nil {
+			t.Fatal(err)
+		}
+		want := ruleset(t)
+		dir := t.TempDir()
+		script := fmt.Sprintf("#!/bin/sh\n[ -e %[1]s/met ] || { touch %[1]s/met; %[2]s flush ruleset; }\nexec %[2]s \"$@\"\n", dir, nft)
+		if err := os.WriteFile(filepath.Join(dir, "nft"), []byte(script), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+		if err := Apply(t.Context(), example()); err != nil {
+			t.Error(err)
+		}
+		if _, err := os.Stat(filepath.Join(dir, "met")); err != nil {
+			t.Error("nobody changed anything")
+		}
+		if got := ruleset(t); got != want {
+			t.Errorf("now:\n%s", got)
 		}
 	})
 }

@@ -54,14 +54,17 @@ var metadata = []string{"100.100.100.200", "168.63.129.16", "169.254.0.0/16", "1
 // and "drop" or "reject" overrules everybody.
 var text = template.Must(template.New("").Funcs(template.FuncMap{
 	"metadata": func() string { return strings.Join(metadata, ", ") },
-}).Parse(`add table inet {{.Bridge}}
-delete table inet {{.Bridge}}
-add table bridge {{.Bridge}}
-delete table bridge {{.Bridge}}
+}).Parse(`{{range .There -}}
+delete table {{.}} {{$.Bridge}}
+{{end -}}
+create table inet {{.Bridge}} {
+	comment "{{.Mark}}"
+}
+create table bridge {{.Bridge}} {
+	comment "{{.Mark}}"
+}
 
 table inet {{.Bridge}} {
-	comment "{{.Mark}}"
-
 	set forwarding {
 		type ifname
 {{- with .Forwarding}}
@@ -137,8 +140,6 @@ table inet {{.Bridge}} {
 }
 
 table bridge {{.Bridge}} {
-	comment "{{.Mark}}"
-
 	set cards {
 		type ifname . ether_addr
 {{- with .Guests}}
@@ -186,16 +187,18 @@ table bridge {{.Bridge}} {
 }
 `))
 
-// Render writes the table as a script for nft that puts it in the place of the one there is. The same table is the
-// same text.
-func Render(t Table) string {
+// Render writes the table as a script for nft that puts it in the place of the one there is, of which there are the given
+// families. One that is not there is not deleted for safety's sake: a commit that deletes makes the caller wait for the
+// end of all packets under way. The same table is the same text.
+func Render(t Table, there ...string) string {
 	t.Guests = slices.SortedFunc(slices.Values(t.Guests), func(a, b Guest) int { return strings.Compare(a.Tap, b.Tap) })
 	t.Forwarding = slices.Sorted(slices.Values(t.Forwarding))
 	t.Subnet = t.Subnet.Masked()
 	var b strings.Builder
 	_ = text.Execute(&b, struct { // fails only when the template is wrong: a test renders each of its branches
 		Table
-		Mark string
-	}{t, mark})
+		Mark  string
+		There []string
+	}{t, mark, there})
 	return b.String()
 }
