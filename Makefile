@@ -14,7 +14,7 @@ unexport MAKEFLAGS
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 GO_BUILD := go build -trimpath -buildvcs=false
 LDFLAGS := -X banger/internal/version.Version=$(VERSION)
-GUEST := internal/guestbin/bin/banger-guest
+GUEST := internal/guestbin/bin/banger-guest.gz
 
 N ?= 50
 LAB_N ?= 6
@@ -23,7 +23,7 @@ LAB_N ?= 6
 build: ## Build bin/banger and bin/bangerd (with the guest inside)
 	@# go build decides what is stale; the guest is only put in place when its bytes changed, so that bangerd is not relinked for nothing.
 	@$(GO_BUILD) -ldflags '-s -w $(LDFLAGS)' -o bin/banger-guest ./cmd/banger-guest
-	@cmp -s bin/banger-guest $(GUEST) || { cp bin/banger-guest bin/.banger-guest.new && mv bin/.banger-guest.new $(GUEST); }
+	@sha256sum <bin/banger-guest | cmp -s - $(GUEST:gz=sha256) || { rm -f $(GUEST:gz=sha256) && gzip -9nc bin/banger-guest >$(GUEST) && sha256sum <bin/banger-guest >$(GUEST:gz=sha256); }
 	@$(GO_BUILD) -ldflags '$(LDFLAGS)' -o bin/ ./cmd/banger ./cmd/bangerd
 
 .PHONY: run
@@ -36,7 +36,7 @@ deps:
 
 .PHONY: clean
 clean: ## Delete what was built and cached in this clone
-	rm -rf bin .cache $(GUEST)
+	rm -rf bin .cache $(GUEST) $(GUEST:gz=sha256)
 
 .PHONY: test
 test: test-deps build ## Install packages, lint, run every test; the host is left as found

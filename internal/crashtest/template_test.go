@@ -18,6 +18,7 @@ import (
 	"banger/internal/daemon"
 	"banger/internal/engine"
 	"banger/internal/image"
+	"banger/internal/kernel"
 	"banger/internal/paths"
 	"banger/internal/vm"
 )
@@ -64,7 +65,7 @@ func fill(p paths.Paths) error {
 	}
 	w := &world{k: newMachine(), paths: p}
 	d, err := daemon.Assemble(ctx, p, config.Default(), slog.New(slog.DiscardHandler), daemon.Host{
-		Guest: []byte("banger-guest"), Drivers: w.drivers, Processes: w.k.Host, BootID: "template", Limits: engine.Limits{},
+		Guest: guest, Drivers: w.drivers, Processes: w.k.Host, BootID: "template", Limits: engine.Limits{},
 	})
 	if err != nil {
 		return err
@@ -82,6 +83,8 @@ func fill(p paths.Paths) error {
 		os.Remove(filepath.Join(p.State, "ballast")), // each daemon makes its own
 	)
 }
+
+var guest = kernel.Guest{Key: "banger-guest", Binary: func() ([]byte, error) { return []byte("banger-guest"), nil }}
 
 func writeJSON(path string, v any) error {
 	b, err := json.Marshal(v)

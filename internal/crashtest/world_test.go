@@ -80,7 +80,7 @@ func (w *world) boot(at string) *run {
 			return
 		}
 		d, err := daemon.Assemble(ctx, w.paths, config.Default(), slog.New(slog.DiscardHandler), daemon.Host{
-			Guest: []byte("banger-guest"), ImageSteps: imageSteps(), Drivers: w.drivers, Processes: w.k.Host, Cgroups: cgroups{w.k},
+			Guest: guest, ImageSteps: imageSteps(), Drivers: w.drivers, Processes: w.k.Host, Cgroups: cgroups{w.k},
 			WorkDisk: workDisk, BootID: w.k.BootID(),
 			Limits: engine.Limits{MemoryMiB: 1 << 20, FreeBytes: func(string) (uint64, error) { return 1 << 40, nil }},
 		})

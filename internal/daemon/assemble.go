@@ -19,7 +19,7 @@ import (
 
 // Host is what a daemon stands on: the real one, or one that a test can crash and reboot.
 type Host struct {
-	Guest      []byte // banger-guest
+	Guest      kernel.Guest
 	ImageSteps *image.Steps
 	Drivers    func(paths.Paths, config.Config, *kernel.Library, *slog.Logger) (Drivers, error)
 	Processes  vmm.Processes
@@ -59,7 +59,7 @@ func Assemble(ctx context.Context, p paths.Paths, c config.Config, log *slog.Log
 		Dir: p.Images(), Records: db, Packages: c.Image.Packages, Mirror: c.Image.Mirror, Steps: h.ImageSteps, Pinned: pinned(db, p.VMs(), db.PinnedImages),
 	})
 	d.Kernels = kernel.New(kernel.Config{
-		Dir: p.Kernels(), InitramfsDir: p.Initramfs(), GuestBinary: h.Guest, Records: db, Pinned: pinned(db, p.VMs(), db.PinnedKernels),
+		Dir: p.Kernels(), InitramfsDir: p.Initramfs(), Guest: h.Guest, Records: db, Pinned: pinned(db, p.VMs(), db.PinnedKernels),
 	})
 	d.closes = append(d.closes, d.Images.Close, d.Kernels.Close) // with their records still there, and nobody left who asks for one
 	drivers, err := h.Drivers(p, c, d.Kernels, log)

@@ -36,13 +36,13 @@ const shutdownWait = 2 * time.Second
 
 func serve(ctx context.Context, p paths.Paths, c config.Config, log *slog.Logger, ready *readyPipe, of wiring) error {
 	began := time.Now()
-	guest, err := guestbin.Binary()
+	guestKey, err := guestbin.Key()
 	if err != nil {
 		return err
 	}
 	cgroups := cgroup.Open()
 	d, err := Assemble(ctx, p, c, log, Host{
-		Guest: guest, Drivers: of, Processes: vmm.HostProcesses{}, Cgroups: cgroups, WorkDisk: workDisk,
+		Guest: kernel.Guest{Key: guestKey, Binary: guestbin.Binary}, Drivers: of, Processes: vmm.HostProcesses{}, Cgroups: cgroups, WorkDisk: workDisk,
 		BootID: proc.BootID(), Limits: hostLimits(),
 	})
 	if err != nil {

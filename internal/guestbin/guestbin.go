@@ -1,14 +1,21 @@
-// Package guestbin carries banger-guest, the static binary that is init and agent of every guest, inside bangerd.
+// Package guestbin carries banger-guest, the static binary that is init and agent of every guest, inside bangerd: packed,
+// since it is needed once for each kernel, and else would only lie in the daemon's memory.
 //
 // `make build` puts the binary into bin/ before it builds bangerd. The directory holds a README otherwise, so that
-// every package compiles in a fresh clone; only Binary then has nothing to give. Nothing but internal/daemon may
-// import this package: it adds megabytes to whoever does.
+// every package compiles in a fresh clone; there is nothing to give then. Nothing but internal/daemon may import this
+// package: it adds megabytes to whoever does.
 package guestbin
 
 import (
+	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
 	"embed"
+	"encoding/hex"
 	"errors"
+	"io"
 	"io/fs"
+	"strings"
 
 	"banger/internal/vm"
 )
@@ -16,16 +23,51 @@ import (
 //go:embed all:bin
 var files embed.FS
 
-const path = "bin/banger-guest"
+const (
+	packed = "bin/banger-guest.gz"
+	sum    = "bin/banger-guest.sha256" // of what is in it, as sha256sum writes it
+)
 
-// Binary returns the ELF image of banger-guest, a fresh copy each time. vm.CodeMissing when this program was built
-// without it.
-func Binary() ([]byte, error) {
-	return read(files)
+// Key is the binary's SHA-256 in hexadecimal. vm.CodeMissing when this program was built without the binary.
+func Key() (string, error) { return key(files) }
+
+// Binary returns the ELF image of banger-guest, unpacked anew each time. Errors are those of Key, and vm.CodeCorrupt when
+// it is not the binary that Key speaks of.
+func Binary() ([]byte, error) { return read(files) }
+
+func key(from fs.FS) (string, error) {
+	b, err := open(from, sum)
+	if err != nil {
+		return "", err
+	}
+	key, _, _ := strings.Cut(string(b), " ")
+	return key, nil
 }
 
 func read(from fs.FS) ([]byte, error) {
-	b, err := fs.ReadFile(from, path)
+	want, err := key(from)
+	if err != nil {
+		return nil, err
+	}
+	b, err := open(from, packed)
+	if err != nil {
+		return nil, err
+	}
+	z, err := gzip.NewReader(bytes.NewReader(b))
+	if err == nil {
+		b, err = io.ReadAll(z)
+	}
+	if err != nil {
+		return nil, vm.Errorf(vm.CodeCorrupt, "unpack the embedded guest binary: %w", err).WithHint("build bangerd anew: make build")
+	}
+	if is := sha256.Sum256(b); hex.EncodeToString(is[:]) != want {
+		return nil, vm.Errorf(vm.CodeCorrupt, "the embedded guest binary is not the one that was built").WithHint("build bangerd anew: make build")
+	}
+	return b, nil
+}
+
+func open(from fs.FS, name string) ([]byte, error) {
+	b, err := fs.ReadFile(from, name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, vm.Errorf(vm.CodeMissing, "bangerd was built without the guest binary").
 			WithHint("build it with: make build")

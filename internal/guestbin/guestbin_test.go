@@ -2,7 +2,11 @@ package guestbin
 
 import (
 	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
 	"debug/elf"
+	"fmt"
+	"strings"
 	"testing"
 	"testing/fstest"
 
@@ -18,9 +22,30 @@ func TestReadWithoutGuest(t *testing.T) {
 }
 
 func TestReadWithGuest(t *testing.T) {
-	b, err := read(fstest.MapFS{"bin/banger-guest": {Data: []byte("elf")}})
-	if err != nil || string(b) != "elf" {
-		t.Fatalf("read = %q, %v", b, err)
+	var zipped bytes.Buffer
+	z := gzip.NewWriter(&zipped)
+	if _, err := z.Write([]byte("elf")); err != nil || z.Close() != nil {
+		t.Fatal(err)
+	}
+	digest := fmt.Sprintf("%x", sha256.Sum256([]byte("elf")))
+	with := func(sum string, packed []byte) fstest.MapFS {
+		return fstest.MapFS{"bin/banger-guest.gz": {Data: packed}, "bin/banger-guest.sha256": {Data: []byte(sum + "  -\n")}}
+	}
+	whole := with(digest, zipped.Bytes())
+	if k, err := key(whole); err != nil || k != digest {
+		t.Errorf("key = %q, %v", k, err)
+	}
+	if b, err := read(whole); err != nil || string(b) != "elf" {
+		t.Errorf("read = %q, %v", b, err)
+	}
+	for what, from := range map[string]fstest.MapFS{
+		"another build's digest": with(strings.Repeat("0", 64), zipped.Bytes()),
+		"half a file":            with(digest, zipped.Bytes()[:zipped.Len()-6]),
+		"no gzip":                with(digest, []byte("elf")),
+	} {
+		if b, err := read(from); vm.CodeOf(err) != vm.CodeCorrupt {
+			t.Errorf("%s: read = %q, %v", what, b, err)
+		}
 	}
 }
 

@@ -14,7 +14,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/google/renameio/v2"
 
@@ -23,16 +22,12 @@ import (
 )
 
 // initramfsLayout is part of the cache key: count it up when the content changes for the same guest and kernel.
-const initramfsLayout = "1"
+const initramfsLayout = "2"
 
-// keyOf names the guest binary and the layout in the cache. Each start asks for it, and it is some megabytes to hash.
-func keyOf(guest []byte) func() string {
-	return sync.OnceValue(func() string {
-		h := sha256.New()
-		h.Write([]byte(initramfsLayout + "\n"))
-		h.Write(guest)
-		return hex.EncodeToString(h.Sum(nil)[:8])
-	})
+// guestKey names the guest binary and the layout in the cache.
+func (l *Library) guestKey() string {
+	sum := sha256.Sum256([]byte(initramfsLayout + "\n" + l.Guest.Key))
+	return hex.EncodeToString(sum[:8])
 }
 
 // initramfs returns the cached initramfs of a kernel, made when missing.
@@ -52,14 +47,15 @@ func (l *Library) initramfs(ctx context.Context, digest string) (string, error) 
 }
 
 func (l *Library) buildInitramfs(ctx context.Context, dst, boot string) error {
-	if len(l.GuestBinary) == 0 {
-		return vm.Errorf(vm.CodeMissing, "no guest binary to boot with")
+	guest, err := l.Guest.Binary()
+	if err != nil {
+		return err
 	}
 	if err := act.Do(ctx, "initramfs.directory", func() error { return os.MkdirAll(l.InitramfsDir, 0o755) }); err != nil {
 		return err
 	}
 	var f *renameio.PendingFile
-	err := act.Do(ctx, "initramfs.temp", func() (err error) {
+	err = act.Do(ctx, "initramfs.temp", func() (err error) {
 		f, err = renameio.NewPendingFile(dst, renameio.WithPermissions(0o644), renameio.WithTempDir(l.InitramfsDir))
 		return err
 	})
@@ -68,7 +64,7 @@ func (l *Library) buildInitramfs(ctx context.Context, dst, boot string) error {
 	}
 	defer func() { _ = act.Do(ctx, "initramfs.temp.remove", f.Cleanup) }()
 	w := bufio.NewWriterSize(f, 1<<20)
-	if err := writeInitramfs(w, l.GuestBinary, boot); err != nil {
+	if err := writeInitramfs(w, guest, boot); err != nil {
 		return err
 	}
 	if err := w.Flush(); err != nil {

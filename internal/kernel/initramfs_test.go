@@ -127,7 +127,7 @@ func TestBoot(t *testing.T) {
 		t.Errorf("cache holds %q", got)
 	}
 	// Another guest binary is another initramfs, and the next daemon sweeps the old one.
-	setGuest(l, []byte("newer"))
+	setGuest(l, []byte("newer"), nil)
 	if _, err := l.Boot(t.Context(), k.Digest); err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +140,7 @@ func TestBoot(t *testing.T) {
 	if got := ls(t, l.InitramfsDir); len(got) != 1 || !strings.Contains(got[0], l.guestKey()) {
 		t.Errorf("cache holds %q after reconcile", got)
 	}
-	setGuest(l, nil)
+	setGuest(l, nil, vm.Errorf(vm.CodeMissing, "built without"))
 	if _, err := l.Boot(t.Context(), k.Digest); vm.CodeOf(err) != vm.CodeMissing {
 		t.Errorf("boot without a guest binary: %v", err)
 	}
@@ -154,4 +154,8 @@ func TestBoot(t *testing.T) {
 	}
 }
 
-func setGuest(l *Library, guest []byte) { l.GuestBinary, l.guestKey = guest, keyOf(guest) }
+func setGuest(l *Library, binary []byte, err error) { l.Guest = guestOf(binary, err) }
+
+func guestOf(binary []byte, err error) Guest {
+	return Guest{Key: string(binary), Binary: func() ([]byte, error) { return binary, err }}
+}

@@ -59,7 +59,7 @@ type Records interface {
 type Config struct {
 	Dir          string // of the kernels
 	InitramfsDir string // a cache: may be emptied while no daemon runs
-	GuestBinary  []byte // banger-guest, the init of every initramfs
+	Guest        Guest
 	Records      Records
 
 	// Pinned lists the digests that VMs were made with. A name moves to another kernel at its next import, its VMs do
@@ -68,11 +68,15 @@ type Config struct {
 	Pinned func(ctx context.Context) ([]string, error)
 }
 
+// Guest is banger-guest, the init of every initramfs.
+type Guest struct {
+	Key    string // another one for each build
+	Binary func() ([]byte, error)
+}
+
 // Library is the kernels of one daemon. Its methods may be called at the same time, except Reconcile.
 type Library struct {
 	Config
-	guestKey func() string // of GuestBinary
-
 	host    string // root of the host's file system, for "installed"; another one in tests
 	imports flight.Group[vm.Kernel]
 	making  *inventory.Work
@@ -81,7 +85,7 @@ type Library struct {
 
 // New makes a library over c. It touches nothing.
 func New(c Config) *Library {
-	return &Library{Config: c, guestKey: keyOf(c.GuestBinary), host: "/", making: new(inventory.Work)}
+	return &Library{Config: c, host: "/", making: new(inventory.Work)}
 }
 
 // Close cancels the imports that still run and waits until they have cleaned up. Afterwards nothing new is made

@@ -24,7 +24,7 @@ func TestRealBoot(t *testing.T) {
 	testhost.Need(t, testhost.Real, testhost.QEMU, testhost.Depmod, testhost.Apt)
 	testhost.Leaks(t)
 	l, _ := newLibrary(t)
-	setGuest(l, buildInit(t))
+	setGuest(l, buildInit(t), nil)
 
 	start := time.Now()
 	k, err := l.Ensure(t.Context(), vm.DefaultKernel, func(e vm.Event) { t.Log(time.Since(start).Round(time.Millisecond), e.Text) })

@@ -62,6 +62,6 @@ func newLibrary(t *testing.T) (*Library, *memRecords) {
 	rows := &memRecords{}
 	dir := t.TempDir()
 	return New(Config{
-		Dir: dir + "/kernels", InitramfsDir: dir + "/cache/initramfs", GuestBinary: []byte("\x7fELF guest"), Records: rows,
+		Dir: dir + "/kernels", InitramfsDir: dir + "/cache/initramfs", Guest: guestOf([]byte("\x7fELF guest"), nil), Records: rows,
 	}), rows
 }

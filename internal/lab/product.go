@@ -39,12 +39,12 @@ func (l *Lab) Equip(ctx context.Context) error {
 	}
 	repo := filepath.Join(stage, RepoDir)
 	links := map[string]string{
-		filepath.Join(repo, "scripts/test-root"):                  filepath.Join(l.Repo, "scripts/test-root"),
-		filepath.Join(stage, FirecrackerDir):                      firecracker,
-		filepath.Join(repo, "go.mod"):                             filepath.Join(l.Repo, "go.mod"), // by it a test finds the repository
-		filepath.Join(repo, "bin/banger"):                         filepath.Join(l.Repo, "bin/banger"),
-		filepath.Join(repo, "bin/bangerd"):                        filepath.Join(l.Repo, "bin/bangerd"),
-		filepath.Join(repo, "internal/guestbin/bin/banger-guest"): filepath.Join(l.Repo, "internal/guestbin/bin/banger-guest"),
+		filepath.Join(repo, "scripts/test-root"):     filepath.Join(l.Repo, "scripts/test-root"),
+		filepath.Join(stage, FirecrackerDir):         firecracker,
+		filepath.Join(repo, "go.mod"):                filepath.Join(l.Repo, "go.mod"), // by it a test finds the repository
+		filepath.Join(repo, "bin/banger"):            filepath.Join(l.Repo, "bin/banger"),
+		filepath.Join(repo, "bin/bangerd"):           filepath.Join(l.Repo, "bin/bangerd"),
+		filepath.Join(repo, "internal/guestbin/bin"): filepath.Join(l.Repo, "internal/guestbin/bin"),
 	}
 	for link, to := range links {
 		if err := symlink(to, link); err != nil {

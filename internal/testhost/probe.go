@@ -120,7 +120,7 @@ func guest() error {
 	if err != nil {
 		return err
 	}
-	if _, err := os.Stat(filepath.Join(repo, "internal/guestbin/bin/banger-guest")); err != nil {
+	if _, err := os.Stat(filepath.Join(repo, "internal/guestbin/bin/banger-guest.sha256")); err != nil {
 		return fmt.Errorf("%w: make build makes it", err)
 	}
 	return nil

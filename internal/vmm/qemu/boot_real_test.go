@@ -50,8 +50,9 @@ func kernelToBoot(t *testing.T) kernel.Boot {
 		cache = filepath.Join(testhost.Repo(t), ".cache", "test")
 	}
 	own := filepath.Join(cache, "qemu", "kernels")
+	guest := kernel.Guest{Key: "test", Binary: func() ([]byte, error) { return binary, nil }}
 	library := func(dir string) *kernel.Library {
-		return kernel.New(kernel.Config{Dir: dir, InitramfsDir: t.TempDir(), GuestBinary: binary, Records: oneKernel{}})
+		return kernel.New(kernel.Config{Dir: dir, InitramfsDir: t.TempDir(), Guest: guest, Records: oneKernel{}})
 	}
 	for _, dir := range []string{filepath.Join(cache, "root", "kernels"), own} {
 		found, _ := filepath.Glob(filepath.Join(dir, "*", "kernel.json"))
