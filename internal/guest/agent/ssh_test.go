@@ -116,6 +116,7 @@ func (h *sshHost) ssh(t *testing.T, stdin string, args ...string) (stdout, stder
 }
 
 func TestSSHCommands(t *testing.T) {
+	testhost.Need(t, testhost.Root) // the server starts root's shell, with root's home
 	h := serveSSHHost(t)
 	big := strings.Repeat("0123456789abcdef", 1<<17) // 2 MiB
 	tests := map[string]struct {
@@ -352,6 +353,7 @@ func (s *syncBuffer) await(t *testing.T, want string) {
 
 // TestSSHAgentForwarding reaches the client's keys through the socket that a command is given.
 func TestSSHAgentForwarding(t *testing.T) {
+	testhost.Need(t, testhost.Root) // the server gives root a socket
 	h := serveSSHHost(t)
 	c := h.dial(t)
 	keys := sshagent.NewKeyring()
