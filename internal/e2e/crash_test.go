@@ -112,7 +112,9 @@ func TestTheDaemonIsKilled(t *testing.T) {
 func TestTheVMMIsKilled(t *testing.T) {
 	b := newBox(t)
 	b.vm("web")
-	b.ok("vm", "exec", "web", "--", "sh", "-c", "echo kept > /srv/x; sync")
+	// What a first start put into the home has to be there with the first thing of the user that is.
+	const home = "cd /root && wc -c .bashrc .profile && sha256sum .bashrc .profile"
+	want := b.ok("vm", "exec", "web", "--", "sh", "-c", "echo kept > /srv/x; echo mine > /root/x; sync /srv/x /root/x; "+home)
 	states := b.states("web")
 	pid := b.show("web").Handles.PID
 	begin := time.Now()
@@ -144,8 +146,11 @@ func TestTheVMMIsKilled(t *testing.T) {
 		}
 	}
 	b.ok("vm", "start", "web")
-	if got := b.ok("vm", "exec", "web", "--", "cat", "/srv/x"); got != "kept\n" {
+	if got := b.ok("vm", "exec", "web", "--", "cat", "/srv/x", "/root/x"); got != "kept\nmine\n" {
 		t.Errorf("%q", got)
+	}
+	if got := b.ok("vm", "exec", "web", "--", "sh", "-c", home); got != want {
+		t.Errorf("the home was\n%sand is\n%s", want, got)
 	}
 	t.Run("ended from within", func(t *testing.T) {
 		b := b.with(t)

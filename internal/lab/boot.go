@@ -43,9 +43,18 @@ func (l *Lab) ready(ctx context.Context) error {
 	if _, err := l.output(ctx, append([]string{"modprobe", "-a", kvm}, modules...)...); err != nil {
 		return err
 	}
-	_, err := l.output(ctx, "ls", "/dev/kvm", "/dev/mapper/control", "/dev/loop-control", "/dev/net/tun", "/dev/vhost-vsock")
+	if _, err := l.output(ctx, "ls", "/dev/kvm", "/dev/mapper/control", "/dev/loop-control", "/dev/net/tun", "/dev/vhost-vsock"); err != nil {
+		return err
+	}
+	_, err := l.output(ctx, holdKVM...)
 	return err
 }
+
+// holdKVM has one machine of KVM, without a processor or memory, be there as long as the lab runs. With the first machine
+// and with the last one the kernel patches its scheduler's code, and an emulated processor that is about to run what is
+// patched may run the old code: the kernel panics. So it is patched once, and not around each guest of the tests.
+var holdKVM = []string{"systemd-run", "--quiet", "--unit", "hold-kvm",
+	"qemu-system-x86_64", "-machine", "none", "-accel", "kvm", "-nodefaults", "-display", "none"}
 
 // settled waits until systemd has started everything. Units that failed are an error.
 func (l *Lab) settled(ctx context.Context) error {

@@ -74,24 +74,46 @@ func seed(ctx context.Context, image, disk, mark string) error {
 	if err := setMark(disk, mark, seedBegun); err != nil {
 		return err
 	}
-	if err := copyTree(ctx, image, disk); err != nil {
+	ordered, err := copyTree(ctx, image, disk)
+	if err != nil {
 		return err
 	}
-	if err := syncFS(disk); err != nil { // the mark must not reach the disk before the files' content
-		return err
+	if !ordered { // the mark must not reach the disk before the files' content
+		if err := syncFS(disk); err != nil {
+			return err
+		}
 	}
 	return setMark(disk, mark, seedDone)
 }
 
-// copyTree copies from, with everything a tar stream holds, to the directory to.
-func copyTree(ctx context.Context, from, to string) error {
+// copyTree copies from, with everything a tar stream holds, to the directory to. ordered is as of copyPlain.
+func copyTree(ctx context.Context, from, to string) (ordered bool, err error) {
+	simple, err := plain(from)
+	if err != nil {
+		return false, err
+	}
+	if simple {
+		ordered, err = copyPlain(from, to)
+	} else {
+		err = copyAny(ctx, from, to)
+	}
+	if err != nil {
+		return false, err
+	}
+	return ordered, copyTop(from, to)
+}
+
+// copyAny copies what is in from, as a tar stream does.
+func copyAny(ctx context.Context, from, to string) error {
 	r, w := io.Pipe()
 	go func() { _ = w.CloseWithError((&packer{top: from, as: "."}).pack(ctx, w)) }()
 	err := unpack(ctx, to, r)
 	_ = r.CloseWithError(err) // ends the packer, where it has not
-	if err != nil {
-		return err
-	}
+	return err
+}
+
+// copyTop has a directory be like another in all but what is in it.
+func copyTop(from, to string) error {
 	fi, err := os.Stat(from)
 	if err != nil {
 		return err

@@ -85,7 +85,8 @@ func TestSeedThatWasCutOff(t *testing.T) {
 	image, disk := seedTest(t)
 	marks(t, disk)
 	broken := sysTree(t, map[string]string{".bashrc": "half", ".config/app": "not yet a directory", "zz": "last"})
-	must(t, copyTree(t.Context(), broken, disk), setMark(disk, testMark, seedBegun))
+	_, err := copyTree(t.Context(), broken, disk)
+	must(t, err, setMark(disk, testMark, seedBegun))
 	must(t, seed(t.Context(), image, disk, testMark))
 	checkSeeded(t, disk)
 	if _, err := os.Stat(filepath.Join(disk, "zz")); err == nil {
