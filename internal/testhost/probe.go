@@ -101,17 +101,26 @@ func nft() error {
 }
 
 func cgroup2() error {
-	s, err := mounts()
+	at, err := cgroupTop()
 	if err != nil {
 		return err
+	}
+	return unix.Access(at, unix.W_OK)
+}
+
+// cgroupTop is where the cgroup v2 hierarchy is mounted.
+func cgroupTop() (string, error) {
+	s, err := mounts()
+	if err != nil {
+		return "", err
 	}
 	for _, m := range s {
 		if at, ok := strings.CutSuffix(m.Text, " type cgroup2"); ok {
 			_, at, _ = strings.Cut(at, " on ")
-			return unix.Access(at, unix.W_OK)
+			return at, nil
 		}
 	}
-	return errors.New("no cgroup v2 hierarchy is mounted")
+	return "", errors.New("no cgroup v2 hierarchy is mounted")
 }
 
 // guest looks where the build embeds from. A test runs in its package's directory, somewhere in the source tree.

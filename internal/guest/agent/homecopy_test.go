@@ -69,7 +69,10 @@ func TestPlainCopyIsLikeAnyOther(t *testing.T) {
 		t.Fatalf("plain: %v, %v", is, err)
 	}
 	byTar, byHand := t.TempDir(), t.TempDir()
-	t.Cleanup(func() { _ = os.Chmod(filepath.Join(byTar, ".ssh"), 0o700); _ = os.Chmod(filepath.Join(byHand, ".ssh"), 0o700) })
+	t.Cleanup(func() {
+		_ = os.Chmod(filepath.Join(byTar, ".ssh"), 0o700)
+		_ = os.Chmod(filepath.Join(byHand, ".ssh"), 0o700)
+	})
 	must(t, copyAny(t.Context(), tree, byTar))
 	_, err := copyPlain(tree, byHand)
 	must(t, err)

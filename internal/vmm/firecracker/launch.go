@@ -32,11 +32,16 @@ func (d *Driver) launch(ctx context.Context, c vmm.Config) (_ proc.Identity, _ <
 		return proc.Identity{}, nil, err
 	}
 	ref := c.Ref()
-	if _, running, err := d.Find(ctx, ref); err != nil || running {
-		if err == nil {
-			err = vm.Errorf(vm.CodeConflict, "VM %s has a VMM already", c.ID)
-		}
+	if err := vmm.Vacant(c.Cgroup); err != nil {
 		return proc.Identity{}, nil, err
+	}
+	if c.Cgroup == "" { // else it has told, sooner than all the host's processes
+		if _, running, err := d.Find(ctx, ref); err != nil || running {
+			if err == nil {
+				err = vm.Errorf(vm.CodeConflict, "VM %s has a VMM already", c.ID)
+			}
+			return proc.Identity{}, nil, err
+		}
 	}
 	for _, path := range []string{c.APISock, c.AgentSock} {
 		if err := vmm.RemoveStale(ctx, path); err != nil {

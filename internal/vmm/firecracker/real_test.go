@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -287,26 +286,4 @@ func TestRealJail(t *testing.T) {
 	if _, ok, err := d.Find(t.Context(), b.Ref()); err != nil || !ok {
 		t.Errorf("the other machine is gone: %v", err)
 	}
-}
-
-// A socket path may be longer below a jail than a socket's may be.
-func TestRealDeepDirectory(t *testing.T) {
-	dir := host(t)
-	testhost.Leaks(t)
-	d, c := realDriver(dir), machine(t, dir, jailedUID)
-	deep := filepath.Join(dir, strings.Repeat("d", 90), string(c.ID))
-	if err := errors.Join(os.MkdirAll(filepath.Dir(deep), 0o700), os.Rename(c.Dir, deep)); err != nil {
-		t.Fatal(err)
-	}
-	for _, p := range []*string{&c.Root.Path, &c.Work.Path, &c.Console, &c.Log, &c.Metrics} {
-		*p = filepath.Join(deep, filepath.Base(*p))
-	}
-	c.Dir = deep
-	launch(t, d, c)
-	awaitAPI(t, c)
-	conn, err := net.Dial("unix", c.AgentSock)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = conn.Close()
 }

@@ -35,6 +35,9 @@ func (d *Driver) launch(ctx context.Context, c vmm.Config) (_ proc.Identity, _ <
 	if err != nil {
 		return proc.Identity{}, nil, vm.Errorf(vm.CodeInvalid, "%w", err)
 	}
+	if err := vmm.Vacant(c.Cgroup); err != nil {
+		return proc.Identity{}, nil, err
+	}
 	agent, err := listen(ctx, c.AgentSock)
 	if err != nil {
 		return proc.Identity{}, nil, err

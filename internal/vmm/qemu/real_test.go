@@ -225,26 +225,21 @@ func TestLaunchWithoutItsTap(t *testing.T) {
 // Where the host has cgroup v2, the process is in its group from its first instant.
 func TestRealCgroup(t *testing.T) {
 	testhost.Need(t, testhost.Real, testhost.QEMU, testhost.Root, testhost.Cgroup)
-	var top string
-	for _, d := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
-		if _, err := os.Stat(filepath.Join(d, "cgroup.procs")); err == nil {
-			if _, err := os.Stat(filepath.Join(d, "cgroup.controllers")); err == nil {
-				top = d
-			}
-		}
-	}
-	if top == "" {
-		t.Fatal("the cgroup v2 hierarchy is in none of the usual places")
-	}
 	testhost.Leaks(t)
 	c := tiny(t, vmmtest.TinyHalt)
-	c.Cgroup = filepath.Join(top, "banger-test-"+string(c.ID))
-	if err := os.Mkdir(c.Cgroup, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	c.Cgroup = testhost.MakeCgroup(t, "banger-test-"+string(c.ID))
 	id, exited := launch(t, c)
 	if got := read(t, fmt.Sprintf("/proc/%d/cgroup", id.PID)); !strings.Contains(got, "0::/banger-test-"+string(c.ID)+"\n") {
 		t.Errorf("it is in %q", got)
+	}
+	// Another one is not launched beside it, not even when nothing else tells of it.
+	if err := os.Remove(c.AgentSock); err != nil {
+		t.Fatal(err)
+	}
+	_ = os.Remove(c.APISock) // which QEMU may not have made yet
+	if second, _, err := New(Config{StateDir: filepath.Dir(c.Console)}).Launch(t.Context(), c); vm.CodeOf(err) != vm.CodeConflict {
+		t.Errorf("launched twice: %v", err)
+		_ = proc.Signal(second, unix.SIGKILL)
 	}
 	if err := proc.Signal(id, unix.SIGKILL); err != nil {
 		t.Fatal(err)
