@@ -131,15 +131,13 @@ func (b bench) compare(ctx context.Context, what string, boot func(context.Conte
 	command := append(append([]string{"vm", "run", "--rm"}, flags...), "--", "echo", "up")
 	var bare, whole times
 	for range b.runs {
-		d, err := boot(ctx)
+		if err := bare.measure(ctx, boot); err != nil {
+			return err
+		}
+		err := whole.measure(ctx, func(ctx context.Context) (time.Duration, error) { return b.banger.firstOutput(ctx, command...) })
 		if err != nil {
 			return err
 		}
-		bare.add(d)
-		if d, err = b.banger.firstOutput(ctx, command...); err != nil {
-			return err
-		}
-		whole.add(d)
 	}
 	fmt.Printf("%-38s%s\n", what+" to first output", bare)
 	fmt.Printf("%-38s%s\n", "banger vm run --rm to first output", whole)

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"os"
 	"slices"
 	"time"
 )
@@ -10,6 +12,19 @@ import (
 type times []time.Duration
 
 func (t *times) add(d time.Duration) { *t = append(*t, d) }
+
+// measure adds what f measures. A start that fails is told and made once more: emulated KVM loses a guest now and then.
+func (t *times) measure(ctx context.Context, f func(context.Context) (time.Duration, error)) error {
+	d, err := f(ctx)
+	if err != nil && ctx.Err() == nil {
+		fmt.Fprintln(os.Stderr, "bench: once more, after:", err)
+		d, err = f(ctx)
+	}
+	if err == nil {
+		t.add(d)
+	}
+	return err
+}
 
 // median is the lower one of the two in the middle where there are two; zero of nothing.
 func (t times) median() time.Duration {
