@@ -11,9 +11,9 @@ import (
 	"compress/gzip"
 	"crypto/sha256"
 	"embed"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
-	"io"
 	"io/fs"
 	"strings"
 
@@ -53,17 +53,21 @@ func read(from fs.FS) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	var whole bytes.Buffer
+	if len(b) >= 4 { // RFC 1952: it ends with the size of what is in it
+		whole.Grow(min(int(binary.LittleEndian.Uint32(b[len(b)-4:])), 32<<20) + bytes.MinRead)
+	}
 	z, err := gzip.NewReader(bytes.NewReader(b))
 	if err == nil {
-		b, err = io.ReadAll(z)
+		_, err = whole.ReadFrom(z)
 	}
 	if err != nil {
 		return nil, vm.Errorf(vm.CodeCorrupt, "unpack the embedded guest binary: %w", err).WithHint("build bangerd anew: make build")
 	}
-	if is := sha256.Sum256(b); hex.EncodeToString(is[:]) != want {
+	if is := sha256.Sum256(whole.Bytes()); hex.EncodeToString(is[:]) != want {
 		return nil, vm.Errorf(vm.CodeCorrupt, "the embedded guest binary is not the one that was built").WithHint("build bangerd anew: make build")
 	}
-	return b, nil
+	return whole.Bytes(), nil
 }
 
 func open(from fs.FS, name string) ([]byte, error) {
