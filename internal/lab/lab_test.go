@@ -39,6 +39,9 @@ func TestLab(t *testing.T) {
 		if err := l.settled(t.Context()); err != nil {
 			t.Error(err)
 		}
+		if _, err := l.output(t.Context(), "sh", "-ec", `ls -l /proc/"$(systemctl show --property MainPID --value hold-kvm)"/fd | grep kvm-vm`); err != nil {
+			t.Errorf("no machine holds KVM: %v", err)
+		}
 	})
 	t.Run("exec", l.testExec)
 	t.Run("files", l.testFiles)
