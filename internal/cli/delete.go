@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -10,17 +11,34 @@ import (
 )
 
 func newDelete(a *app) *cobra.Command {
-	cmd := eachCommand(a, &cobra.Command{
-		Use:     "delete NAME...",
+	cmd := &cobra.Command{
+		Use:     "delete NAME... | --all",
 		Aliases: []string{"rm"},
 		Short:   "Remove VMs with everything of them",
 		Long: `Remove VMs with everything of them: disks, logs, addresses. Running ones are ended first. It returns when nothing is
-left, and cannot be undone.`,
-		Example: "  banger vm delete web\n  banger vm rm web db",
-	}, func(ctx context.Context, c *client.Client, name string, onEvent func(vm.Event)) error {
-		return c.Delete(ctx, name, onEvent)
-	})
-	cmd.Flags().BoolP("force", "f", false, "") // fingers used to Docker write -f: what runs is ended all the same
+left, and cannot be undone. With --all, or a pattern of names, it first tells which VMs these are, and asks.`,
+		Example: "  banger vm delete web\n  banger vm rm web db\n  banger vm rm 'test-*'\n  banger vm rm --all --yes",
+	}
+	yes := cmd.Flags().BoolP("yes", "y", false, "remove what --all or a pattern selects without a question")
+	force := cmd.Flags().BoolP("force", "f", false, "") // fingers used to Docker write -f: what runs is ended all the same
 	_ = cmd.Flags().MarkHidden("force")
-	return cmd
+	return eachCommand(a, cmd, each{
+		do: func(ctx context.Context, c *client.Client, name string, onEvent func(vm.Event)) error {
+			return c.Delete(ctx, name, onEvent)
+		},
+		sure: func(ctx context.Context, names []string) (bool, error) {
+			if *yes || *force {
+				return true, nil
+			}
+			for _, n := range names {
+				fmt.Fprintln(a.err, "remove VM", n)
+			}
+			ok, err := a.confirm(ctx, "Remove "+plural(len(names), "VM")+"?")
+			if err == nil && !ok {
+				fmt.Fprintln(a.err, "banger: nothing was removed")
+				err = exit(1)
+			}
+			return ok, err
+		},
+	})
 }

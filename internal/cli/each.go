@@ -15,33 +15,69 @@ import (
 // atOnce bounds the requests of one command line that run at the same time.
 const atOnce = 8
 
-// eachCommand is a command that does the same to several VMs: start, stop, kill, delete. The names of those that it was
-// done to are printed on stdout; a failure is reported and the others still done.
-func eachCommand(a *app, cmd *cobra.Command, do func(context.Context, *client.Client, string, func(vm.Event)) error) *cobra.Command {
+// each is a command that does the same to several VMs: start, stop, kill, delete. The names of those that it was done to
+// are printed on stdout; a failure is reported and the others still done.
+type each struct {
+	do func(context.Context, *client.Client, string, func(vm.Event)) error
+
+	// sure is asked before it is done to VMs that nobody has named in full; nil asks nobody.
+	sure func(ctx context.Context, names []string) (bool, error)
+}
+
+// eachCommand completes cmd. A name may be a pattern.
+func eachCommand(a *app, cmd *cobra.Command, e each) *cobra.Command {
 	quiet := quietFlag(cmd)
-	cmd.Args, cmd.ValidArgsFunction = oneOrMore("NAME"), a.completeVMs(0)
-	cmd.RunE = func(cmd *cobra.Command, names []string) error {
-		names = once(names)
+	all := cmd.Flags().BoolP("all", "a", false, "all VMs there are")
+	cmd.ValidArgsFunction = a.completeVMs(0)
+	cmd.Args = func(cmd *cobra.Command, names []string) error {
+		switch {
+		case *all && len(names) > 0:
+			return usage(cmd, "--all and names contradict each other")
+		case *all:
+			return nil
+		}
+		return oneOrMore("NAME")(cmd, names)
+	}
+	cmd.RunE = func(cmd *cobra.Command, given []string) error {
+		if *all {
+			given = []string{"*"}
+		}
 		return a.with(cmd.Context(), *quiet, func(ctx context.Context, c *client.Client, p *progress) error {
-			p.named = len(names) > 1
-			errs := make([]error, len(names))
-			var group errgroup.Group
-			group.SetLimit(atOnce)
-			for i, name := range names {
-				group.Go(func() error {
-					errs[i] = do(ctx, c, name, p.event)
-					return nil
-				})
+			names, err := expand(ctx, c, given)
+			switch {
+			case *all && vm.CodeOf(err) == vm.CodeNotFound:
+				return nil // there are none
+			case err != nil:
+				return err
+			case e.sure != nil && slices.ContainsFunc(given, isPattern):
+				if ok, err := e.sure(ctx, names); err != nil || !ok {
+					return err
+				}
 			}
-			_ = group.Wait()
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			p.finish(false)
-			return a.outcome(names, errs)
+			return a.each(ctx, c, p, names, e)
 		})
 	}
 	return cmd
+}
+
+// each does it, to some at the same time.
+func (a *app) each(ctx context.Context, c *client.Client, p *progress, names []string, e each) error {
+	p.named = len(names) > 1
+	errs := make([]error, len(names))
+	var group errgroup.Group
+	group.SetLimit(atOnce)
+	for i, name := range names {
+		group.Go(func() error {
+			errs[i] = e.do(ctx, c, name, p.event)
+			return nil
+		})
+	}
+	_ = group.Wait()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	p.finish(false)
+	return a.outcome(names, errs)
 }
 
 // once drops names that were given before.

@@ -1,10 +1,13 @@
 package cli
 
 import (
+	"bytes"
 	"context"
-	"fmt"
+	"io"
+	"slices"
 	"strconv"
 	"strings"
+	"text/template"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -16,43 +19,74 @@ import (
 
 func newList(a *app) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:     "list",
+		Use:     "list [flags] [NAME...]",
 		Aliases: []string{"ls", "ps"},
 		Short:   "List VMs",
-		Long:    "List all VMs, running or not.",
-		Example: "  banger vm list\n  banger vm list -q | xargs banger vm stop\n  banger vm list --json",
-		Args:    atMost(),
+		Long: `List VMs, running or not: all, or those whose names are given or match a pattern.
+
+--filter KEY=VALUE selects by image, name, state or vmm; a value may be a pattern. Of several values of one key any may
+hold. --format writes each VM by a Go template, with the fields ID, Name, State, Image, VMM, VCPU, MemoryMiB, GuestIP,
+LastError and CreatedAt.`,
+		Example: `  banger vm list
+  banger vm list -q --filter state=running | xargs banger vm stop
+  banger vm list --format '{{.Name}} {{.GuestIP}}' 'web*'
+  banger vm list --json`,
+		ValidArgsFunction: a.completeVMs(0),
 	}
 	asJSON := jsonFlag(cmd)
 	quiet := cmd.Flags().BoolP("quiet", "q", false, "print names only")
 	all := cmd.Flags().BoolP("all", "a", false, "")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+	words := cmd.Flags().StringArrayP("filter", "f", nil, "only VMs for which `KEY=VALUE` holds")
+	format := cmd.Flags().String("format", "", "write each VM by this Go `TEMPLATE`")
+	cmd.MarkFlagsMutuallyExclusive("json", "quiet", "format")
+	cmd.RunE = func(cmd *cobra.Command, names []string) error {
 		_ = all // stopped VMs are always listed; fingers used to Docker write -a
+		selected, err := parseFilter(*words, names)
+		if err != nil {
+			return err
+		}
+		line := "{{.Name}}" // --quiet
+		if !*quiet {
+			line = *format
+		}
+		text, err := template.New("--format").Parse(line)
+		if err != nil {
+			return usage(cmd, "--format: %w", err)
+		}
 		return a.with(cmd.Context(), true, func(ctx context.Context, c *client.Client, _ *progress) error {
 			if *asJSON {
 				records, err := c.VMs(ctx)
 				if err != nil {
 					return err
 				}
-				return printJSON(a.out, records)
+				return printJSON(a.out, slices.DeleteFunc(records, func(r vm.VMRecord) bool { return !selected.takes(api.SummaryOf(r)) }))
 			}
-			all, err := c.Summaries(ctx)
-			switch {
-			case err != nil:
+			found, err := c.Summaries(ctx)
+			if err != nil {
 				return err
-			case *quiet:
-				for _, r := range all {
-					if _, err := fmt.Fprintln(a.out, r.Name); err != nil {
-						return err
-					}
-				}
-				return nil
 			}
-			return vmTable(time.Now(), all).write(a.out)
+			found = slices.DeleteFunc(found, func(r api.VMSummary) bool { return !selected.takes(r) })
+			if line == "" {
+				return vmTable(time.Now(), found).write(a.out)
+			}
+			return writeEach(a.out, text, found)
 		})
 	}
 	_ = cmd.Flags().MarkHidden("all")
 	return cmd
+}
+
+// writeEach writes a line for each VM. A template that asks for what there is not is found out at the first.
+func writeEach(w io.Writer, line *template.Template, all []api.VMSummary) error {
+	var b bytes.Buffer
+	for _, r := range all {
+		if err := line.Execute(&b, r); err != nil {
+			return vm.Errorf(vm.CodeInvalid, "write VM %s: %w", r.Name, err).WithHint("see 'banger vm list --help' for the fields")
+		}
+		b.WriteByte('\n')
+	}
+	_, err := w.Write(b.Bytes())
+	return err
 }
 
 func vmTable(now time.Time, all []api.VMSummary) *table {

@@ -14,12 +14,12 @@ import (
 func newStop(a *app) *cobra.Command {
 	grace := 10
 	cmd := &cobra.Command{
-		Use:   "stop [flags] NAME...",
+		Use:   "stop [flags] NAME... | --all",
 		Short: "Stop running VMs",
 		Long: `Stop running VMs: disks are written, processes are asked to end, the machine is powered off. Processes that are still there
 after the time of --time are killed; the disks have the time they need after that. A VM that does not answer is ended without
 its help, and 'banger vm show' says so. Disks are kept; 'banger vm start' starts it again.`,
-		Example: "  banger vm stop web\n  banger vm stop --time 60 web db",
+		Example: "  banger vm stop web\n  banger vm stop --time 60 web 'test-*'\n  banger vm stop --all",
 	}
 	cmd.Flags().IntVarP(&grace, "time", "t", grace, "`SECONDS` its processes have to end")
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
@@ -28,8 +28,8 @@ its help, and 'banger vm show' says so. Disks are kept; 'banger vm start' starts
 		}
 		return nil
 	}
-	return eachCommand(a, cmd, func(ctx context.Context, c *client.Client, name string, onEvent func(vm.Event)) error {
+	return eachCommand(a, cmd, each{do: func(ctx context.Context, c *client.Client, name string, onEvent func(vm.Event)) error {
 		_, err := c.Stop(ctx, name, api.StopRequest{GraceMs: grace * 1000}, onEvent)
 		return err
-	})
+	}})
 }
