@@ -60,17 +60,20 @@ type Status struct {
 
 // CreateRequest makes a VM. Zero fields take the daemon's configured defaults.
 type CreateRequest struct {
-	Name       string `json:"name,omitempty"` // empty = a name is made up
-	Image      string `json:"image,omitempty"`
-	Kernel     string `json:"kernel,omitempty"`
-	VCPU       int    `json:"vcpu,omitempty"`
-	MemoryMiB  int64  `json:"memory_mib,omitempty"`
-	DiskSize   int64  `json:"disk_size,omitempty"` // bytes
-	VMM        string `json:"vmm,omitempty"`
-	Disk       string `json:"disk,omitempty"`
-	Network    string `json:"network,omitempty"`
-	AutoRemove bool   `json:"auto_remove,omitempty"` // the VM lives as long as its one exec session
-	Start      bool   `json:"start,omitempty"`
+	Name      string `json:"name,omitempty"` // empty = a name is made up
+	Image     string `json:"image,omitempty"`
+	Kernel    string `json:"kernel,omitempty"`
+	VCPU      int    `json:"vcpu,omitempty"`
+	MemoryMiB int64  `json:"memory_mib,omitempty"`
+	DiskSize  int64  `json:"disk_size,omitempty"` // bytes
+	VMM       string `json:"vmm,omitempty"`
+	Disk      string `json:"disk,omitempty"`
+	Network   string `json:"network,omitempty"`
+
+	Labels map[string]string `json:"labels,omitempty"` // at most 64, see vm.ValidateLabels
+
+	AutoRemove bool `json:"auto_remove,omitempty"` // the VM lives as long as its one exec session
+	Start      bool `json:"start,omitempty"`
 	// NoWait ends the stream when the record is committed instead of when the VM is ready (Start).
 	NoWait bool `json:"no_wait,omitempty"`
 }

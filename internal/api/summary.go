@@ -18,10 +18,13 @@ type VMSummary struct {
 	GuestIP   string    `json:"guest_ip,omitempty"`
 	LastError string    `json:"last_error,omitempty"`
 	CreatedAt time.Time `json:"created_at"`
+
+	Labels map[string]string `json:"labels,omitempty"`
 }
 
 // SummaryOf makes a VM's line.
 func SummaryOf(r vm.VMRecord) VMSummary {
 	return VMSummary{ID: r.ID, Name: r.Name, State: r.State, Image: r.Image, VMM: r.VMM, VCPU: r.Spec.VCPU,
-		MemoryMiB: r.Spec.MemoryMiB, GuestIP: r.Runtime.GuestIP, LastError: r.Runtime.LastError, CreatedAt: r.CreatedAt}
+		MemoryMiB: r.Spec.MemoryMiB, GuestIP: r.Runtime.GuestIP, LastError: r.Runtime.LastError, CreatedAt: r.CreatedAt,
+		Labels: r.Spec.Labels}
 }

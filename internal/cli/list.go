@@ -24,11 +24,12 @@ func newList(a *app) *cobra.Command {
 		Short:   "List VMs",
 		Long: `List VMs, running or not: all, or those whose names are given or match a pattern.
 
---filter KEY=VALUE selects by image, name, state or vmm; a value may be a pattern. Of several values of one key any may
-hold. --format writes each VM by a Go template, with the fields ID, Name, State, Image, VMM, VCPU, MemoryMiB, GuestIP,
-LastError and CreatedAt.`,
+--filter KEY=VALUE selects by image, name, state, vmm, or label=KEY and label=KEY=VALUE; a value may be a pattern. Of
+several values of one key any may hold. --format writes each VM by a Go template, with the fields ID, Name, State, Image,
+VMM, VCPU, MemoryMiB, GuestIP, LastError, CreatedAt and Labels.`,
 		Example: `  banger vm list
   banger vm list -q --filter state=running | xargs banger vm stop
+  banger vm list --filter label=team=web
   banger vm list --format '{{.Name}} {{.GuestIP}}' 'web*'
   banger vm list --json`,
 		ValidArgsFunction: a.completeVMs(0),

@@ -56,10 +56,13 @@ func expand(ctx context.Context, c *client.Client, names []string) ([]string, er
 	return once(out), nil
 }
 
-// filter selects VMs. Of values of one key any may hold, of keys all must.
-type filter map[string][]string
+// filter selects VMs. Of patterns of one key any may match, of keys all must.
+type filter struct {
+	fields map[string][]string // patterns, by filterKeys
+	labels map[string][]string // patterns of values, by the label's key
+}
 
-// filterKeys are what VMs can be selected by.
+// filterKeys are what VMs can be selected by, beside labels.
 var filterKeys = map[string]func(api.VMSummary) string{
 	"name":  func(r api.VMSummary) string { return r.Name },
 	"state": func(r api.VMSummary) string { return string(r.State) },
@@ -69,32 +72,52 @@ var filterKeys = map[string]func(api.VMSummary) string{
 
 // parseFilter reads KEY=PATTERN words, and patterns of names.
 func parseFilter(words, names []string) (filter, error) {
-	f := filter{}
+	f := filter{fields: map[string][]string{"name": names}, labels: map[string][]string{}}
+	check := slices.Clone(names)
 	for _, w := range words {
 		key, pattern, ok := strings.Cut(w, "=")
-		if _, known := filterKeys[key]; !ok || !known {
-			return nil, vm.Errorf(vm.CodeInvalid, "filter %q: want KEY=VALUE, KEY one of image, name, state, vmm", w).
+		switch {
+		case ok && key == "label":
+			label, value, given := strings.Cut(pattern, "=")
+			if !given {
+				value = "*" // whatever it is
+			}
+			f.labels[label] = append(f.labels[label], value)
+			check = append(check, value)
+		case ok && filterKeys[key] != nil:
+			f.fields[key] = append(f.fields[key], pattern)
+			check = append(check, pattern)
+		default:
+			return filter{}, vm.Errorf(vm.CodeInvalid, "filter %q: want KEY=VALUE, KEY one of image, label, name, state, vmm", w).
 				WithHint("for example: --filter state=running")
 		}
-		f[key] = append(f[key], pattern)
 	}
-	f["name"] = append(f["name"], names...)
-	for _, patterns := range f {
-		for _, p := range patterns {
-			if err := checkPattern(p); err != nil {
-				return nil, err
-			}
+	for _, pattern := range check {
+		if err := checkPattern(pattern); err != nil {
+			return filter{}, err
 		}
 	}
 	return f, nil
 }
 
 func (f filter) takes(r api.VMSummary) bool {
-	for key, patterns := range f {
-		value := filterKeys[key](r)
-		if len(patterns) > 0 && !slices.ContainsFunc(patterns, func(p string) bool { ok, _ := path.Match(p, value); return ok }) {
+	for key, patterns := range f.fields {
+		if len(patterns) > 0 && !matches(patterns, filterKeys[key](r)) {
+			return false
+		}
+	}
+	for key, patterns := range f.labels {
+		if value, ok := r.Labels[key]; !ok || !matches(patterns, value) {
 			return false
 		}
 	}
 	return true
+}
+
+// matches says whether one of the patterns is all of value. Unlike in a path, / is a letter like others.
+func matches(patterns []string, value string) bool {
+	return slices.ContainsFunc(patterns, func(p string) bool {
+		ok, _ := path.Match(strings.ReplaceAll(p, "/", "\x00"), strings.ReplaceAll(value, "/", "\x00"))
+		return ok
+	})
 }

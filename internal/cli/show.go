@@ -3,7 +3,10 @@ package cli
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -98,11 +101,20 @@ func viewTable(now time.Time, v api.VMView) *table {
 	line("Network", chosen(v.Network, v.Spec.Network))
 	line("IP", v.Runtime.GuestIP)
 	line("Host name", v.Runtime.DNSName)
+	line("Labels", labelLine(v.Spec.Labels))
 	line("Created", v.CreatedAt.Local().Format(time.DateTime)+", "+age(now, v.CreatedAt))
 	line("Directory", v.VMDir)
 	line("Console log", v.Runtime.LogPath)
 	handleLines(line, v.Handles)
 	return t
+}
+
+func labelLine(labels map[string]string) string {
+	var words []string
+	for _, key := range slices.Sorted(maps.Keys(labels)) {
+		words = append(words, key+after("=", labels[key]))
+	}
+	return strings.Join(words, ", ")
 }
 
 func stateLine(now time.Time, v api.VMView) string {

@@ -15,6 +15,7 @@ import (
 type vmFlags struct {
 	request      api.CreateRequest
 	memory, disk sizeFlag
+	labels       []string // KEY=VALUE
 }
 
 func newVMFlags(cmd *cobra.Command) *vmFlags {
@@ -29,6 +30,7 @@ func newVMFlags(cmd *cobra.Command) *vmFlags {
 	f.StringVar(&v.request.VMM, "vmm", "", "machine monitor (`DRIVER`): "+oneOf(vm.VMMDrivers()))
 	f.StringVar(&v.request.Disk, "disk", "", "how the image is made writable (`DRIVER`): "+oneOf(vm.DiskDrivers()))
 	f.StringVar(&v.request.Network, "network", "", "network (`DRIVER`): "+oneOf(vm.NetworkDrivers()))
+	f.StringArrayVarP(&v.labels, "label", "l", nil, "label the VM with `KEY=VALUE`, for 'banger vm list --filter label='")
 	for name, drivers := range map[string][]string{"vmm": vm.VMMDrivers(), "disk": vm.DiskDrivers(), "network": vm.NetworkDrivers()} {
 		_ = cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(append([]string{vm.Auto}, drivers...), cobra.ShellCompDirectiveNoFileComp))
 	}
@@ -69,6 +71,16 @@ func (v *vmFlags) create(cmd *cobra.Command) (api.CreateRequest, error) {
 		if f.Changed(name) && f.Lookup(name).Value.String() == "" {
 			return r, usage(cmd, "--%s is empty", name)
 		}
+	}
+	for _, l := range v.labels {
+		if r.Labels == nil {
+			r.Labels = map[string]string{}
+		}
+		key, value, _ := strings.Cut(l, "=") // a key alone is a label, as in Docker
+		r.Labels[key] = value
+	}
+	if err := vm.ValidateLabels(r.Labels); err != nil {
+		return r, err
 	}
 	r.MemoryMiB, r.DiskSize = v.memory.bytes/mib, v.disk.bytes
 	return r, nil

@@ -135,7 +135,7 @@ func (e *Engine) fill(req api.CreateRequest) vm.Spec {
 	return vm.Spec{
 		VCPU: or(req.VCPU, d.VCPU), MemoryMiB: or(req.MemoryMiB, d.MemoryMiB), DiskSize: or(req.DiskSize, d.DiskSize),
 		VMM: or(req.VMM, d.VMM), Disk: or(req.Disk, d.Disk), Network: or(req.Network, d.Network),
-		ImageName: or(req.Image, d.Image), KernelName: or(req.Kernel, d.Kernel), AutoRemove: req.AutoRemove,
+		ImageName: or(req.Image, d.Image), KernelName: or(req.Kernel, d.Kernel), AutoRemove: req.AutoRemove, Labels: req.Labels,
 	}
 }
 

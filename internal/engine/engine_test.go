@@ -277,6 +277,7 @@ func TestRefusedBeforeAnythingIsMade(t *testing.T) {
 		"unknown vmm":     {api.CreateRequest{VMM: "bochs"}, vm.CodeInvalid},
 		"unknown disk":    {api.CreateRequest{Disk: "floppy"}, vm.CodeInvalid},
 		"unknown network": {api.CreateRequest{Network: "ipx"}, vm.CodeInvalid},
+		"bad label":       {api.CreateRequest{Labels: map[string]string{"a b": ""}}, vm.CodeInvalid},
 		"negative vcpu":   {api.CreateRequest{VCPU: -1}, vm.CodeInvalid},
 		"too many vcpus":  {api.CreateRequest{VCPU: 1000}, vm.CodeInvalid},
 		"little memory":   {api.CreateRequest{MemoryMiB: 1}, vm.CodeInvalid},

@@ -35,7 +35,7 @@ func (l Limits) validate(s vm.Spec) error {
 	case s.DiskSize > vm.MaxDisk:
 		return vm.Errorf(vm.CodeInvalid, "work disk of %d bytes: ext4 takes at most %d TiB", s.DiskSize, int64(vm.MaxDisk>>40))
 	}
-	return nil
+	return vm.ValidateLabels(s.Labels)
 }
 
 // space refuses to begin on a full disk.

@@ -37,6 +37,8 @@ type Spec struct {
 	ImageName  string `json:"image_name"`
 	KernelName string `json:"kernel_name"`
 
+	Labels map[string]string `json:"labels,omitempty"` // the user's own words; they mean nothing to banger
+
 	// Init and Env are the image's, as they were at creation: a name may move to another image later.
 	Init string   `json:"init,omitempty"` // the image's init that is given PID 1; empty: banger-guest stays PID 1
 	Env  []string `json:"env,omitempty"`  // KEY=VALUE for every exec

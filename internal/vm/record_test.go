@@ -57,7 +57,11 @@ func collect(t *testing.T, typ reflect.Type, path string, into map[string]reflec
 			if elem.Elem().Kind() != reflect.String {
 				t.Errorf("%s is a %s, not plain data", where, elem)
 			}
-		case reflect.Pointer, reflect.Map, reflect.Chan, reflect.Func, reflect.Interface, reflect.UnsafePointer:
+		case reflect.Map:
+			if elem != reflect.TypeFor[map[string]string]() {
+				t.Errorf("%s is a %s, not plain data", where, elem)
+			}
+		case reflect.Pointer, reflect.Chan, reflect.Func, reflect.Interface, reflect.UnsafePointer:
 			t.Errorf("%s is a %s, not plain data", where, elem)
 		}
 	}
