@@ -46,8 +46,8 @@ func plain(tree string) (bool, error) {
 	return err == nil, err
 }
 
-// copyPlain copies what is in a plain tree into the directory to, where none of it is. ordered says that what is changed
-// from now on cannot reach the disk before the files' content.
+// copyPlain copies what is in a plain tree into the directory to, where none of it is. ordered says that ext4 was told of
+// each file to write its content before what is changed from now on (seed).
 func copyPlain(from, to string) (ordered bool, err error) {
 	type made struct {
 		path string
@@ -117,7 +117,7 @@ func become(path string, fi fs.FileInfo) error {
 }
 
 // ioctlAllocate is EXT4_IOC_ALLOC_DA_BLKS of Documentation/filesystems/ext4: _IO('f', 12). The blocks of what was written
-// are allocated now, and ext4's ordered mode writes them before it commits that, or anything later.
+// are allocated now, and ext4's ordered mode, under dioread_lock, writes them before it commits that, or anything later.
 const ioctlAllocate = 0x660c
 
 // copyFile copies the content of a file to a new one. allocated: the file system is one that was told to order it.
