@@ -17,6 +17,7 @@ func (e *Engine) choose(ctx context.Context, spec vm.Spec) (d vmm.Driver, net ne
 	}
 	var names []string
 	var first error // why the first one that was asked for cannot be used
+	barred := false // and it is for want of a network: of a VMM that could be used, that is what helps
 	for _, d := range e.VMMs {
 		names = append(names, d.Name())
 		if spec.VMM != vm.Auto && spec.VMM != d.Name() {
@@ -24,7 +25,7 @@ func (e *Engine) choose(ctx context.Context, spec vm.Spec) (d vmm.Driver, net ne
 		}
 		p := d.Probe(ctx)
 		if !p.Usable && !p.Pending {
-			if first == nil || spec.VMM == vm.Auto { // under auto, the last resort's reason is what helps
+			if first == nil || spec.VMM == vm.Auto && !barred { // under auto, the last resort's reason is what helps
 				first = vm.Errorf(vm.CodeMissing, "VMM %s cannot be used here: %s", d.Name(), p.Why).WithHint("%s", p.Hint)
 			}
 			continue
@@ -33,8 +34,8 @@ func (e *Engine) choose(ctx context.Context, spec vm.Spec) (d vmm.Driver, net ne
 		if err == nil {
 			return d, net, p.Pending, nil
 		}
-		if first == nil {
-			first = err
+		if !barred {
+			first, barred = err, true
 		}
 	}
 	if err := ctx.Err(); err != nil {

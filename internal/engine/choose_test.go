@@ -1,0 +1,43 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"banger/internal/api"
+	"banger/internal/network"
+	"banger/internal/vm"
+	"banger/internal/vmm"
+)
+
+// missing is a VMM that is not installed.
+type missing struct{ vmm.Driver }
+
+func (missing) Name() string                    { return "firecracker" }
+func (missing) Probe(context.Context) vmm.Probe { return vmm.Probe{Why: "it is not installed"} }
+func (missing) Features() (none vmm.Features)   { return none }
+
+// barred is a network that the host is in the way of.
+type barred struct{ network.Driver }
+
+func (barred) Probe(context.Context) error { return errors.New("a route is in the way") }
+
+// Of several VMMs the one that could be used tells what is wrong: installing another would not help.
+func TestTheNetworkThatIsWrongIsNamed(t *testing.T) {
+	w := newWorld(t)
+	d := w.start()
+	usable := d.VMMs[0]
+	d.Networks = []network.Driver{barred{d.Networks[0]}}
+	for name, vmms := range map[string][]vmm.Driver{
+		"first": {usable, missing{usable}},
+		"last":  {missing{usable}, usable},
+	} {
+		d.VMMs = vmms
+		_, err := d.Create(t.Context(), api.CreateRequest{Network: d.Networks[0].Name()}, nil)
+		if err == nil || !strings.Contains(err.Error(), "a route is in the way") {
+			t.Errorf("%s: %v (code %s)", name, err, vm.CodeOf(err))
+		}
+	}
+}
