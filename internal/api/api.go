@@ -14,26 +14,28 @@ import (
 
 // Paths. {ref} is a VM's name, its id, or a unique prefix of the id.
 const (
-	PathVersion = "/v1/version"         // GET → Version
-	PathStatus  = "/v1/status"          // GET → Status
-	PathStop    = "/v1/stop"            // POST: the daemon ends, VMs live on
-	PathEvents  = "/v1/events"          // GET ?vm=REF → NDJSON of vm.Event, until the client hangs up
-	PathVMs     = "/v1/vms"             // GET → []vm.VMRecord; POST CreateRequest → stream
-	PathSummary = "/v1/summaries"       // GET → []VMSummary
-	PathVM      = "/v1/vms/{ref}"       // GET → VMView; DELETE → stream
-	PathVMStart = "/v1/vms/{ref}/start" // POST → stream
-	PathVMStop  = "/v1/vms/{ref}/stop"  // POST StopRequest → stream
-	PathVMLogs  = "/v1/vms/{ref}/logs"  // GET ?follow=1&tail=N → text
-	PathVMExec  = "/v1/vms/{ref}/exec"  // POST guest.ExecRequest, Upgrade: banger-exec → frames, once ready
-	PathVMSSH   = "/v1/vms/{ref}/ssh"   // POST, Upgrade: banger-raw → one SSH connection
-	PathVMFiles = "/v1/vms/{ref}/files" // GET, PUT, HEAD ?path= → the agent's /v1/files
-	PathVMStats = "/v1/vms/{ref}/stats" // GET → guest.Stats
-	PathImages  = "/v1/images"          // GET → []vm.Image
-	PathBuild   = "/v1/images/build"    // POST BuildRequest → stream
-	PathKernels = "/v1/kernels"         // GET → []vm.Kernel
-	PathImport  = "/v1/kernels/import"  // POST ImportRequest → stream
-	PathDoctor  = "/v1/doctor"          // GET → []Problem
-	PathOpenAPI = "/v1/openapi.json"    // GET → OpenAPI 3.1
+	PathVersion = "/v1/version"           // GET → Version
+	PathStatus  = "/v1/status"            // GET → Status
+	PathStop    = "/v1/stop"              // POST: the daemon ends, VMs live on
+	PathEvents  = "/v1/events"            // GET ?vm=REF → NDJSON of vm.Event, until the client hangs up
+	PathVMs     = "/v1/vms"               // GET → []vm.VMRecord; POST CreateRequest → stream
+	PathSummary = "/v1/summaries"         // GET → []VMSummary
+	PathVM      = "/v1/vms/{ref}"         // GET → VMView; DELETE → stream
+	PathVMStart = "/v1/vms/{ref}/start"   // POST → stream
+	PathVMStop  = "/v1/vms/{ref}/stop"    // POST StopRequest → stream
+	PathRestart = "/v1/vms/{ref}/restart" // POST StopRequest → stream
+	PathVMWait  = "/v1/vms/{ref}/wait"    // GET ?for=ready|stopped|gone → vm.VMRecord, when it is
+	PathVMLogs  = "/v1/vms/{ref}/logs"    // GET ?follow=1&tail=N → text
+	PathVMExec  = "/v1/vms/{ref}/exec"    // POST guest.ExecRequest, Upgrade: banger-exec → frames, once ready
+	PathVMSSH   = "/v1/vms/{ref}/ssh"     // POST, Upgrade: banger-raw → one SSH connection
+	PathVMFiles = "/v1/vms/{ref}/files"   // GET, PUT, HEAD ?path= → the agent's /v1/files
+	PathVMStats = "/v1/vms/{ref}/stats"   // GET → guest.Stats
+	PathImages  = "/v1/images"            // GET → []vm.Image
+	PathBuild   = "/v1/images/build"      // POST BuildRequest → stream
+	PathKernels = "/v1/kernels"           // GET → []vm.Kernel
+	PathImport  = "/v1/kernels/import"    // POST ImportRequest → stream
+	PathDoctor  = "/v1/doctor"            // GET → []Problem
+	PathOpenAPI = "/v1/openapi.json"      // GET → OpenAPI 3.1
 )
 
 // VersionHeader is on every answer, so that a client notices a daemon of another version.

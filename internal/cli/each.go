@@ -22,6 +22,8 @@ type each struct {
 
 	// sure is asked before it is done to VMs that nobody has named in full; nil asks nobody.
 	sure func(ctx context.Context, names []string) (bool, error)
+
+	idle bool // it only waits: all at the same time
 }
 
 // eachCommand completes cmd. A name may be a pattern.
@@ -65,7 +67,9 @@ func (a *app) each(ctx context.Context, c *client.Client, p *progress, names []s
 	p.named = len(names) > 1
 	errs := make([]error, len(names))
 	var group errgroup.Group
-	group.SetLimit(atOnce)
+	if !e.idle {
+		group.SetLimit(atOnce)
+	}
 	for i, name := range names {
 		group.Go(func() error {
 			errs[i] = e.do(ctx, c, name, p.event)

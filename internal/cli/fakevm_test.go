@@ -195,6 +195,32 @@ func (f *fake) stopVM(w http.ResponseWriter, r *http.Request) {
 	stream(w, api.Message{Done: true, VM: record})
 }
 
+// wait answers when the VM has the state that is asked for.
+func (f *fake) wait(w http.ResponseWriter, r *http.Request) {
+	record := f.lookup(w, r)
+	if record == nil {
+		return
+	}
+	for {
+		f.mu.Lock()
+		state, there, changed := record.State, f.vms[record.ID] != nil, f.changed
+		f.mu.Unlock()
+		switch until := r.FormValue("for"); {
+		case !there && until == "ready":
+			refuse(w, vm.Errorf(vm.CodeNotFound, "VM %s is being removed: it will not be ready", record.Name))
+			return
+		case !there, until == "stopped" && state == vm.StateStopped, until == "ready" && state == vm.StateRunning:
+			answer(w, record)
+			return
+		}
+		select {
+		case <-changed:
+		case <-r.Context().Done():
+			return
+		}
+	}
+}
+
 func (f *fake) events(w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
 	record, err := f.find(r.FormValue("vm"))

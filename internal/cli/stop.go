@@ -12,7 +12,6 @@ import (
 )
 
 func newStop(a *app) *cobra.Command {
-	grace := 10
 	cmd := &cobra.Command{
 		Use:   "stop [flags] NAME... | --all",
 		Short: "Stop running VMs",
@@ -21,15 +20,21 @@ after the time of --time are killed; the disks have the time they need after tha
 its help, and 'banger vm show' says so. Disks are kept; 'banger vm start' starts it again.`,
 		Example: "  banger vm stop web\n  banger vm stop --time 60 web 'test-*'\n  banger vm stop --all",
 	}
-	cmd.Flags().IntVarP(&grace, "time", "t", grace, "`SECONDS` its processes have to end")
+	grace := graceFlag(cmd)
+	return eachCommand(a, cmd, each{do: func(ctx context.Context, c *client.Client, name string, onEvent func(vm.Event)) error {
+		_, err := c.Stop(ctx, name, api.StopRequest{GraceMs: *grace * 1000}, onEvent)
+		return err
+	}})
+}
+
+// graceFlag adds --time, in seconds.
+func graceFlag(cmd *cobra.Command) *int {
+	grace := cmd.Flags().IntP("time", "t", 10, "`SECONDS` its processes have to end")
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
-		if grace < 1 || grace > math.MaxInt32/1000 {
-			return usage(cmd, "--time %d: it must be from 1 to %d seconds", grace, math.MaxInt32/1000)
+		if *grace < 1 || *grace > math.MaxInt32/1000 {
+			return usage(cmd, "--time %d: it must be from 1 to %d seconds", *grace, math.MaxInt32/1000)
 		}
 		return nil
 	}
-	return eachCommand(a, cmd, each{do: func(ctx context.Context, c *client.Client, name string, onEvent func(vm.Event)) error {
-		_, err := c.Stop(ctx, name, api.StopRequest{GraceMs: grace * 1000}, onEvent)
-		return err
-	}})
+	return grace
 }

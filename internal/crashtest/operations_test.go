@@ -55,7 +55,7 @@ func start(r *run) answer   { return r.call("POST", "/v1/vms/web/start", struct{
 func stop(r *run) answer    { return r.call("POST", "/v1/vms/web/stop", api.StopRequest{}) }
 func kill(r *run) answer    { return r.call("POST", "/v1/vms/web/stop", api.StopRequest{Force: true}) }
 func remove(r *run) answer  { return r.call(http.MethodDelete, "/v1/vms/web", struct{}{}) }
-func restart(r *run) answer { stop(r); return start(r) }
+func restart(r *run) answer { return r.call("POST", "/v1/vms/web/restart", api.StopRequest{}) }
 
 func build(name string, force bool) func(*run) answer {
 	return func(r *run) answer {
@@ -169,7 +169,7 @@ func operations() []operation {
 		{name: "stop", covers: []string{"vm-stop"}, before: makeRunning, do: stop, kept: stopped},
 		{name: "the last one's stop", bare: true, before: makeRunning, do: stop, kept: stopped},
 		{name: "kill", covers: []string{"vm-stop"}, before: makeRunning, do: kill, kept: stopped},
-		{name: "restart", settles: true, covers: []string{"vm-stop", "vm-start"}, before: makeRunning, do: restart, kept: started},
+		{name: "restart", settles: true, covers: []string{"vm-restart"}, before: makeRunning, do: restart, kept: started},
 		{name: "delete, running", settles: true, covers: []string{"vm-delete"}, before: makeRunning, do: remove, kept: gone},
 		{name: "delete, stopped", settles: true, covers: []string{"vm-delete"}, before: makeStopped, do: remove, kept: gone},
 		{name: "the VMM dies", settles: true, before: makeRunning, do: vmmDies, kept: stopped},

@@ -182,6 +182,17 @@ func (e *Engine) worker(id vm.ID, recovering bool) *worker {
 	return w
 }
 
+// background runs f beside everything else until it ends, with a context that ends with the engine; false once that is
+// closed.
+func (e *Engine) background(f func(ctx context.Context)) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.closed {
+		e.wg.Go(func() { f(e.ctx) })
+	}
+	return !e.closed
+}
+
 // known returns the VM's worker if it has one.
 func (e *Engine) known(id vm.ID) *worker {
 	e.mu.Lock()

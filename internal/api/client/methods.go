@@ -61,6 +61,17 @@ func (c *Client) Stop(ctx context.Context, ref string, r api.StopRequest, onEven
 	return c.record(ctx, "stopping VM "+ref, http.MethodPost, path(api.PathVMStop, ref), r, onEvent)
 }
 
+// Restart ends a VM's run and starts it again.
+func (c *Client) Restart(ctx context.Context, ref string, r api.StopRequest, onEvent func(vm.Event)) (*vm.VMRecord, error) {
+	return c.record(ctx, "restarting VM "+ref, http.MethodPost, path(api.PathRestart, ref), r, onEvent)
+}
+
+// Wait returns when a VM is ready, stopped or gone, as until says.
+func (c *Client) Wait(ctx context.Context, ref, until string) (r vm.VMRecord, err error) {
+	err = c.json(ctx, "waiting for VM "+ref, http.MethodGet, path(api.PathVMWait, ref)+"?"+url.Values{"for": {until}}.Encode(), nil, &r)
+	return r, err
+}
+
 // record makes a stream request whose outcome is a VM.
 func (c *Client) record(ctx context.Context, what, method, path string, body any, onEvent func(vm.Event)) (*vm.VMRecord, error) {
 	m, err := c.Stream(ctx, what, method, path, body, onEvent)

@@ -17,6 +17,19 @@ type stopInput struct {
 	Body *api.StopRequest `required:"false"`
 }
 
+// how is what it asks for; nothing asked is a gentle stop.
+func (in *stopInput) how() (force bool, grace time.Duration) {
+	if in.Body == nil {
+		return false, 0
+	}
+	return in.Body.Force, time.Duration(in.Body.GraceMs) * time.Millisecond
+}
+
+type waitInput struct {
+	Ref string `path:"ref" doc:"the VM's name, its id, or a unique prefix of the id"`
+	For string `query:"for" doc:"what to wait for" enum:"ready,stopped,gone" default:"stopped"`
+}
+
 func (s *server) vmRoutes(h huma.API) {
 	e := s.Engine
 	huma.Register(h, op("GET", api.PathVMs, "vm-list", "List VMs"), func(ctx context.Context, _ *empty) (*body[[]vm.VMRecord], error) {
@@ -65,17 +78,25 @@ func (s *server) vmRoutes(h huma.API) {
 	huma.Register(h, s.streamed("POST", api.PathVMStop, "vm-stop", "Stop a VM"),
 		func(_ context.Context, in *stopInput) (*huma.StreamResponse, error) {
 			return stream(func(ctx context.Context, report vm.Report) (api.Message, error) {
-				var how api.StopRequest
-				if in.Body != nil {
-					how = *in.Body
-				}
-				r, err := e.Stop(ctx, in.Ref, how.Force, time.Duration(how.GraceMs)*time.Millisecond)
+				force, grace := in.how()
+				r, err := e.Stop(ctx, in.Ref, force, grace)
 				if err == nil {
 					r, err = e.AwaitStopped(ctx, r.ID, report)
 				}
 				return api.Message{VM: &r}, err
 			}), nil
 		})
+	huma.Register(h, s.streamed("POST", api.PathRestart, "vm-restart", "Stop a VM, and start it again"),
+		func(_ context.Context, in *stopInput) (*huma.StreamResponse, error) {
+			return stream(func(ctx context.Context, report vm.Report) (api.Message, error) {
+				force, grace := in.how()
+				r, err := e.Restart(ctx, in.Ref, force, grace, report)
+				return api.Message{VM: &r}, err
+			}), nil
+		})
+	huma.Register(h, op("GET", api.PathVMWait, "vm-wait", "Wait until a VM is ready, stopped or gone"), func(ctx context.Context, in *waitInput) (*body[vm.VMRecord], error) {
+		return answer(e.Wait(ctx, in.Ref, in.For))
+	})
 	huma.Register(h, s.streamed("DELETE", api.PathVM, "vm-delete", "Delete a VM with everything of it"),
 		func(_ context.Context, in *ref) (*huma.StreamResponse, error) {
 			return stream(func(ctx context.Context, report vm.Report) (api.Message, error) {

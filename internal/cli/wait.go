@@ -1,0 +1,51 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"banger/internal/api/client"
+	"banger/internal/vm"
+)
+
+func newWait(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "wait [flags] NAME... | --all",
+		Short: "Wait until VMs have stopped, or are ready, or gone",
+		Long: `Wait until VMs have stopped, or with --for until they are ready or gone, whoever brings that about. Nothing is changed. Names
+are printed once all are waited for.
+
+Exit status: 0; 125 when the time of --timeout was over before, or a VM went that was to be ready.`,
+		Example: "  banger vm wait web\n  banger vm wait --for ready --timeout 30s web db",
+	}
+	words := []string{"gone", "ready", "stopped"}
+	until := cmd.Flags().String("for", "stopped", "what to wait for (`STATE`): "+strings.Join(words, ", "))
+	limit := cmd.Flags().Duration("timeout", 0, "wait no longer than this `TIME`, as 30s or 5m; 0 is for ever")
+	_ = cmd.RegisterFlagCompletionFunc("for", cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
+		if !slices.Contains(words, *until) {
+			return usage(cmd, "--for %s: it must be one of %s", *until, strings.Join(words, ", "))
+		}
+		if *limit < 0 {
+			return usage(cmd, "--timeout %v: it must not be negative", *limit)
+		}
+		return nil
+	}
+	return eachCommand(a, cmd, each{idle: true, do: func(ctx context.Context, c *client.Client, name string, _ func(vm.Event)) error {
+		bounded := ctx
+		if *limit > 0 {
+			var cancel context.CancelFunc
+			bounded, cancel = context.WithTimeout(ctx, *limit)
+			defer cancel()
+		}
+		_, err := c.Wait(bounded, name, *until)
+		if err != nil && ctx.Err() == nil && errors.Is(bounded.Err(), context.DeadlineExceeded) {
+			return vm.Errorf(vm.CodeUnavailable, "VM %s is not %s after %v", name, *until, *limit)
+		}
+		return err
+	}})
+}
