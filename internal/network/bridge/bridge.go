@@ -88,7 +88,9 @@ func New(c Config) *Driver {
 
 // tap is a VM's tap device by rule.
 func (d *Driver) tap(id vm.ID, uid int) link.Tap {
-	return link.Tap{Name: tapName(id), Alias: tapAlias(id), Bridge: d.Config.Name, UID: uid, Isolated: !d.Peers}
+	return link.Tap{
+		Name: tapName(id), Alias: tapAlias(id), Bridge: d.Config.Name, MAC: network.MAC(id), UID: uid, Isolated: !d.Peers,
+	}
 }
 
 func tapName(id vm.ID) string  { return "bt" + string(id) }

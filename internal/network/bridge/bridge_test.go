@@ -212,6 +212,7 @@ func spoof(t *testing.T, web, db *testGuest) {
 		"another's ARP":              frame(bridge, web.mac, 0x0806, arp(web.mac, dbAddr)),
 		"the gateway's ARP":          frame(db.mac, web.mac, 0x0806, arp(web.mac, netip.MustParseAddr("172.30.0.1"))),
 		"another's card, own ARP":    frame(bridge, db.mac, 0x0806, arp(web.mac, webAddr)),
+		"another's card, link-local": frame(linkLocal, db.mac, 0x88cc, make([]byte, 46)),
 		"a virtual network":          frame(bridge, web.mac, 0x8100, append([]byte{0, 0, 8, 0}, datagram(webAddr, world, 9999, "a virtual network")...)),
 	} {
 		if _, err := web.tap.Write(f); err != nil {
@@ -229,12 +230,28 @@ func spoof(t *testing.T, web, db *testGuest) {
 	if got := ip(t, "neighbour show "+db.addr); !strings.Contains(got, db.mac.String()) {
 		t.Errorf("the host takes another's word: %s", got)
 	}
+	cardStays(t, db)
+	reaches(t, "", db.addr+":80", "172.30.0.1")
+}
+
+// linkLocal is an address that a bridge passes nowhere, and up to no packet rule (IEEE 802.1D).
+var linkLocal = net.HardwareAddr{0x01, 0x80, 0xc2, 0, 0, 0x0e}
+
+// cardStays: the bridge knows the guest's card where it is.
+func cardStays(t *testing.T, g *testGuest) {
+	t.Helper()
+	found := false
 	for line := range strings.Lines(run(t, "bridge", "fdb", "show", "br", "banger0")) {
-		if strings.HasPrefix(line, db.mac.String()) && !strings.Contains(line, tapName(db.port.ID)) {
+		if !strings.HasPrefix(line, g.mac.String()) {
+			continue
+		}
+		if found = true; !strings.Contains(line, tapName(g.port.ID)) {
 			t.Errorf("the bridge takes another's word: %s", line)
 		}
 	}
-	reaches(t, "", db.addr+":80", "172.30.0.1")
+	if !found {
+		t.Errorf("the bridge does not know the card %s", g.mac)
+	}
 }
 
 func mac(t *testing.T, name string) []byte {
@@ -314,6 +331,24 @@ func TestAllowed(t *testing.T) {
 		reaches(t, "web", "172.30.0.1:8080", web.addr)
 		reaches(t, "web", hostAddr+":8080", web.addr)
 		reaches(t, "web", metaAddr+":80", hostAddr)
+
+		time.Sleep(200 * time.Millisecond) // db's own last packets would mend what is broken
+		if _, err := web.tap.Write(frame(linkLocal, db.mac, 0x88cc, make([]byte, 46))); err != nil {
+			t.Fatal(err)
+		}
+		cardStays(t, db)
+		reaches(t, "web", db.addr+":80", web.addr)
+
+		// As an earlier version made it, and a guest used it.
+		ip(t, "link set "+tapName(web.port.ID)+" type bridge_slave learning on flood on")
+		run(t, "bridge", "fdb", "replace", db.mac.String(), "dev", tapName(web.port.ID), "master", "dynamic")
+		apply(t, d, web, db)
+		cardStays(t, db)
+		if _, err := web.tap.Write(frame(linkLocal, db.mac, 0x88cc, make([]byte, 46))); err != nil {
+			t.Fatal(err)
+		}
+		cardStays(t, db)
+		reaches(t, "web", db.addr+":80", web.addr)
 	})
 }
 
