@@ -47,6 +47,10 @@ var metadata = []string{"100.100.100.200", "168.63.129.16", "169.254.0.0/16", "1
 // takes another's address, or speaks anything but IPv4 and ARP. On the host, by what the bridge passes up: a port that
 // nobody told us of lets none out either.
 //
+// An interface that passed nothing on until we had it do so (@forwarding) does it for guests alone: for ours, and those of
+// other daemons, whose bridges have such names. The host is to become no router between its networks. What Docker, started
+// later, needs of it are answers to containers and their published ports.
+//
 // What guests may not do is refused, and not dropped, so that they need not wait. Of ICMP errors the kernel sends one a
 // second: a TCP reset is none. But it would come from the wrong address where somebody has translated that.
 //
@@ -112,6 +116,13 @@ table inet {{.Bridge}} {
 		iifname "{{.Bridge}}" oifname "{{.Bridge}}" {{if .Peers}}accept{{else}}drop{{end}}
 		iifname "{{.Bridge}}" jump from_guest
 		oifname "{{.Bridge}}" jump to_guest
+		meta nfproto ipv4 iifname @forwarding oifname != "banger0" oifname != "bng*" goto from_closed
+	}
+
+	chain from_closed {
+		ct state established,related accept
+		ct status dnat accept
+		drop
 	}
 
 	chain from_guest {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -463,6 +464,71 @@ func TestForwarding(t *testing.T) {
 		if on, err := link.Forwarding("up0"); !on || err != nil {
 			t.Errorf("turned off what another wants (%v)", err)
 		}
+	})
+}
+
+// TestNoRouter holds that guests' way out is one for guests alone: a host between two networks stays none between them.
+func TestNoRouter(t *testing.T) {
+	testhost.Need(t, testhost.Tun, testhost.NFT)
+	testhost.InNamespace(t, func(t *testing.T) {
+		const lanAddr = "198.51.100.2"
+		makeWorld(t)
+		ip(t, "netns add lan")
+		ip(t, "link add lan0 type veth peer name eth0 netns lan")
+		for _, line := range []string{
+			"address add 198.51.100.1/24 dev lan0", "link set lan0 up",
+			"-n lan address add " + lanAddr + "/24 dev eth0", "-n lan link set eth0 up", "-n lan route add default via 198.51.100.1",
+			"-n world route add 198.51.100.0/24 via " + hostAddr,
+		} {
+			ip(t, line)
+		}
+		serve(t, "lan", "0.0.0.0:80")
+		apart := func() {
+			t.Helper()
+			var both sync.WaitGroup
+			both.Go(func() { unreachable(t, "lan", worldAddr+":80") })
+			both.Go(func() { unreachable(t, "world", lanAddr+":80") })
+			both.Wait()
+		}
+		apart()
+		d, other := newDriver(t, config("banger0", "172.30.0.0/16")), newDriver(t, config("bng0badcafe", "172.29.0.0/16"))
+		apply(t, d)
+		apply(t, other)
+		web, db := boot(t, d, "web", "172.30.0.2"), boot(t, other, "db", "172.29.0.2")
+		both := func() {
+			t.Helper()
+			reaches(t, "web", worldAddr+":80", hostAddr)
+			reaches(t, "web", lanAddr+":80", "198.51.100.1")
+			reaches(t, "db", lanAddr+":80", "198.51.100.1")
+		}
+		apart()
+		both()
+
+		// Docker, started later: it opens all, and publishes ports.
+		if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0); err != nil {
+			t.Fatal(err)
+		}
+		run(t, "nft", `add table ip theirs; add chain ip theirs pre { type nat hook prerouting priority dstnat; }; add rule ip theirs pre tcp dport 8081 dnat to `+lanAddr+`:80`)
+		ip(t, "netns add box")
+		ip(t, "link add docker0 type veth peer name eth0 netns box")
+		ip(t, "address add 172.17.0.1/16 dev docker0")
+		ip(t, "link set docker0 up")
+		ip(t, "-n box address add 172.17.0.2/16 dev eth0")
+		ip(t, "-n box link set eth0 up")
+		ip(t, "-n box route add default via 172.17.0.1")
+		ip(t, "-n world route add 172.17.0.0/16 via "+hostAddr)
+		reaches(t, "world", hostAddr+":8081", worldAddr)
+		reaches(t, "box", worldAddr+":80", "172.17.0.2")
+		apart()
+		if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("0"), 0); err != nil {
+			t.Fatal(err)
+		}
+		apply(t, d, web)
+		apply(t, other, db)
+		both()
+		apply(t, d)
+		apply(t, other)
+		apart()
 	})
 }
 
