@@ -19,6 +19,7 @@ type Table struct {
 	Subnet  netip.Prefix
 	Gateway netip.Addr // the host's address in it
 	Guests  []Guest
+	Shut    []string // tap devices on the bridge that may send nothing
 
 	Peers    bool // guests reach each other
 	Host     bool // guests reach all of the host's services, and not only its resolver
@@ -175,10 +176,13 @@ table bridge {{.Bridge}} {
 
 	set taps {
 		type ifname
-{{- with .Guests}}
+{{- if or .Guests .Shut}}
 		elements = {
-{{- range .}}
+{{- range .Guests}}
 			"{{.Tap}}",
+{{- end}}
+{{- range .Shut}}
+			"{{.}}",
 {{- end}}
 		}
 {{- end}}
@@ -203,6 +207,7 @@ table bridge {{.Bridge}} {
 // end of all packets under way. The same table is the same text.
 func Render(t Table, there ...string) string {
 	t.Guests = slices.SortedFunc(slices.Values(t.Guests), func(a, b Guest) int { return strings.Compare(a.Tap, b.Tap) })
+	t.Shut = slices.Sorted(slices.Values(t.Shut))
 	t.Forwarding = slices.Sorted(slices.Values(t.Forwarding))
 	t.Subnet = t.Subnet.Masked()
 	var b strings.Builder

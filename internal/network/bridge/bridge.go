@@ -181,6 +181,10 @@ func (d *Driver) Ensure(ctx context.Context, p network.Port) (network.Attached, 
 }
 
 func (d *Driver) ensure(ctx context.Context, p network.Port) error {
+	if !d.fits(p.Addr) {
+		return vm.Errorf(vm.CodeConflict, "the address %s of VM %s is none for a guest of %s", p.Addr, p.Name, d.Config.Subnet).
+			WithHint("the subnet was another when the VM was made: set network.bridge.subnet in config.toml back to that, or delete the VM and make it anew")
+	}
 	if err := d.take(ctx); err != nil {
 		return err
 	}

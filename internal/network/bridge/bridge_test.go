@@ -3,6 +3,7 @@ package bridge
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -529,6 +530,71 @@ func TestNoRouter(t *testing.T) {
 		apply(t, d)
 		apply(t, other)
 		apart()
+	})
+}
+
+// TestAnotherSubnet holds that a VM made under another subnet is left without network, shut off even where it runs, and
+// keeps no other VM from anything.
+func TestAnotherSubnet(t *testing.T) {
+	testhost.Need(t, testhost.Tun, testhost.NFT)
+	testhost.InNamespace(t, func(t *testing.T) {
+		makeWorld(t)
+		before := newDriver(t, config("banger0", "172.30.0.0/16"))
+		apply(t, before)
+		old := boot(t, before, "old", "172.30.0.2")
+		before.Close()
+
+		var log strings.Builder
+		c := config("banger0", "172.29.0.0/16")
+		c.Peers, c.Log = true, slog.New(slog.NewTextHandler(&log, nil))
+		d := newDriver(t, c)
+		apply(t, d, old)
+		web := boot(t, d, "web", "172.29.0.2")
+		apply(t, d, old, web)
+		reaches(t, "web", worldAddr+":80", hostAddr)
+		if _, err := web.resolve("172.29.0.1", "old.vm.", dnsmessage.TypeA); err == nil {
+			t.Error("a name for an address that leads nowhere")
+		}
+		if n := strings.Count(log.String(), "vm=old"); n != 1 || strings.Contains(log.String(), "vm=web") {
+			t.Errorf("warned %d times:\n%s", n, &log)
+		}
+		var hinted *vm.Error
+		if _, err := d.Ensure(t.Context(), old.port); !errors.As(err, &hinted) || !strings.Contains(hinted.Hint, "network.bridge.subnet") {
+			t.Errorf("ensure: %v", err)
+		}
+
+		// Where br_netfilter is loaded the host's chains see this too, and hide what the bridge's let pass.
+		if err := os.WriteFile("/proc/sys/net/bridge/bridge-nf-call-iptables", []byte("0"), 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+		texts := listenUDP(t, "web", "0.0.0.0:9999")
+		for _, from := range []netip.Addr{old.port.Addr, netip.MustParseAddr("172.29.0.9")} {
+			f := frame(web.mac, old.mac, 0x0800, datagram(from, web.port.Addr, 9999, "from "+from.String()))
+			if _, err := old.tap.Write(f); err != nil {
+				t.Fatal(err)
+			}
+		}
+		conn, err := net.Dial("udp4", web.addr+":9999")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if _, err := conn.Write([]byte("end")); err != nil {
+			t.Fatal(err)
+		}
+		if got := texts(); len(got) > 0 {
+			t.Errorf("came through: %q", got)
+		}
+
+		if err := d.Remove(t.Context(), old.port.ID); err != nil {
+			t.Error(err)
+		}
+		apply(t, d, web)
+		reaches(t, "web", worldAddr+":80", hostAddr)
+		twin := &testGuest{port: network.Port{ID: vm.NewID(), Name: "twin", Addr: web.port.Addr}}
+		if err := d.Apply(t.Context(), []network.Port{web.port, twin.port}); err == nil {
+			t.Error("two VMs got one address")
+		}
 	})
 }
 
