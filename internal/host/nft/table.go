@@ -50,7 +50,8 @@ var metadata = []string{"100.100.100.200", "168.63.129.16", "169.254.0.0/16", "1
 //
 // An interface that passed nothing on until we had it do so (@forwarding) does it for guests alone: for ours, and those of
 // other daemons, whose bridges have such names. The host is to become no router between its networks. What Docker, started
-// later, needs of it are answers to containers and their published ports.
+// later, needs of it are answers to containers and their published ports. What leaves by where it came in is let pass: it
+// may be what a bridge of the host's own has between its ports, which is seen here where br_netfilter is loaded.
 //
 // What guests may not do is refused, and not dropped, so that they need not wait. Of ICMP errors the kernel sends one a
 // second: a TCP reset is none. But it would come from the wrong address where somebody has translated that.
@@ -123,6 +124,9 @@ table inet {{.Bridge}} {
 	chain from_closed {
 		ct state established,related accept
 		ct status dnat accept
+{{- range .Forwarding}}
+		iifname "{{.}}" oifname "{{.}}" accept
+{{- end}}
 		drop
 	}
 

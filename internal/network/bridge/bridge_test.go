@@ -480,10 +480,16 @@ func TestNoRouter(t *testing.T) {
 			"address add 198.51.100.1/24 dev lan0", "link set lan0 up",
 			"-n lan address add " + lanAddr + "/24 dev eth0", "-n lan link set eth0 up", "-n lan route add default via 198.51.100.1",
 			"-n world route add 198.51.100.0/24 via " + hostAddr,
+			"link add br0 type bridge", "address add 192.0.2.1/24 dev br0", "link set br0 up", // one of the host's own, with two ports
+			"netns add one", "link add one0 master br0 type veth peer name eth0 netns one", "link set one0 up",
+			"-n one address add 192.0.2.11/24 dev eth0", "-n one link set eth0 up",
+			"netns add two", "link add two0 master br0 type veth peer name eth0 netns two", "link set two0 up",
+			"-n two address add 192.0.2.12/24 dev eth0", "-n two link set eth0 up",
 		} {
 			ip(t, line)
 		}
 		serve(t, "lan", "0.0.0.0:80")
+		serve(t, "two", "0.0.0.0:80")
 		apart := func() {
 			t.Helper()
 			var both sync.WaitGroup
@@ -504,6 +510,7 @@ func TestNoRouter(t *testing.T) {
 		}
 		apart()
 		both()
+		reaches(t, "one", "192.0.2.12:80", "192.0.2.11")
 
 		// Docker, started later: it opens all, and publishes ports.
 		if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0); err != nil {
