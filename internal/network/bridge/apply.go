@@ -33,7 +33,12 @@ func (d *Driver) Apply(ctx context.Context, ports []network.Port) error {
 	if len(ports) == 0 {
 		return d.tearDown(ctx)
 	}
-	return d.bringUp(ctx)
+	err := d.bringUp(ctx)
+	if errors.Is(err, errOverlap) { // Ensure tells it to who starts a VM; who takes one down need not wait for the end of it
+		d.Log.Warn("VMs have no network", "error", err)
+		return nil
+	}
+	return err
 }
 
 // Close ends the resolver. What is on the host stays: VMs outlive this process.
@@ -48,6 +53,9 @@ func (d *Driver) Close() {
 func (d *Driver) bringUp(ctx context.Context) error {
 	d.applied = false
 	if err := d.checkPorts(); err != nil {
+		return err
+	}
+	if err := d.free(); err != nil {
 		return err
 	}
 	if err := link.EnsureBridge(ctx, link.Bridge{Name: d.Config.Name, Address: d.gateway}); err != nil {
@@ -85,6 +93,20 @@ func (d *Driver) bringUp(ctx context.Context) error {
 	}
 	d.applied = true
 	return nil
+}
+
+// free says why the bridge cannot be made now. The host's network may be another than when its VMs were: a laptop's, a
+// VPN's. A bridge that is there has its place, and VMs on it.
+func (d *Driver) free() error {
+	there, err := link.FindBridge(d.Config.Name)
+	if there || err != nil {
+		return err
+	}
+	uses, err := link.Uses()
+	if err != nil {
+		return err
+	}
+	return overlap(uses, d.Config.Subnet, d.Config.Name)
 }
 
 // fits says whether a guest of the subnet may have the address. A VM that was made under another subnet has one that

@@ -605,6 +605,37 @@ func TestAnotherSubnet(t *testing.T) {
 	})
 }
 
+// TestCollision holds that a network which came after the VM was made is seen when the bridge is to be made, stays whole,
+// and keeps nobody from taking down.
+func TestCollision(t *testing.T) {
+	testhost.Need(t, testhost.Tun, testhost.NFT)
+	testhost.InNamespace(t, func(t *testing.T) {
+		makeWorld(t)
+		ip(t, "route add 172.30.8.0/24 via "+worldAddr)
+		before := state(t)
+		d := newDriver(t, config("banger0", "172.30.0.0/16"))
+		port := network.Port{ID: vm.NewID(), Name: "a", Addr: netip.MustParseAddr("172.30.0.2")}
+		if err := d.Apply(t.Context(), []network.Port{port}); err != nil {
+			t.Errorf("apply: %v", err)
+		}
+		if _, err := d.Ensure(t.Context(), port); vm.CodeOf(err) != vm.CodeConflict || !strings.Contains(err.Error(), "route to 172.30.8.0/24") || vm.HintOf(err) == "" {
+			t.Errorf("ensure: %v", err)
+		}
+		if got := state(t); got != before {
+			t.Errorf("changed\n%s\nto\n%s", before, got)
+		}
+
+		ip(t, "route delete 172.30.8.0/24")
+		web := boot(t, d, "web", "172.30.0.3")
+		ip(t, "route add 172.30.8.0/24 via "+worldAddr) // under VMs that run: theirs goes on
+		apply(t, d, web)
+		if _, err := d.Ensure(t.Context(), web.port); err != nil {
+			t.Error(err)
+		}
+		reaches(t, "web", worldAddr+":80", hostAddr)
+	})
+}
+
 func TestProbe(t *testing.T) {
 	testhost.Need(t, testhost.Tun, testhost.NFT)
 	testhost.InNamespace(t, func(t *testing.T) {
