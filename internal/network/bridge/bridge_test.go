@@ -528,6 +528,12 @@ func TestNoRouter(t *testing.T) {
 		reaches(t, "world", hostAddr+":8081", worldAddr)
 		reaches(t, "box", worldAddr+":80", "172.17.0.2")
 		apart()
+		for _, table := range []string{"banger0", "bng0badcafe"} { // who wants a router has one, and keeps it
+			run(t, "nft", "delete element inet "+table+" forwarding { lan0 }")
+		}
+		apply(t, d, web)
+		apply(t, other, db)
+		reaches(t, "lan", worldAddr+":80", lanAddr)
 		if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("0"), 0); err != nil {
 			t.Fatal(err)
 		}
