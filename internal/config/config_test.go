@@ -55,6 +55,16 @@ func TestLoadRefuses(t *testing.T) {
 		"[vm]\nkernel = \"\"":       "vm.kernel is empty",
 		"[vm\n":                     "read ",
 
+		"[network.bridge]\nsubnet = \"172.30.0.0/30\"":    "network.bridge.subnet",
+		"[network.bridge]\nsubnet = \"0.0.0.0/8\"":        `network.bridge.subnet = "0.0.0.0/8": 0.0.0.0/8 holds`,
+		"[network.bridge]\nsubnet = \"127.5.0.0/16\"":     `network.bridge.subnet = "127.5.0.0/16": 127.0.0.0/8 holds loopback addresses`,
+		"[network.bridge]\nsubnet = \"169.254.0.0/16\"":   `network.bridge.subnet = "169.254.0.0/16": 169.254.0.0/16 holds link-local`,
+		"[network.bridge]\nsubnet = \"169.0.0.0/8\"":      `network.bridge.subnet = "169.0.0.0/8": 169.254.0.0/16 holds link-local`,
+		"[network.bridge]\nsubnet = \"224.0.0.0/24\"":     `network.bridge.subnet = "224.0.0.0/24": 224.0.0.0/4 holds multicast`,
+		"[network.bridge]\nsubnet = \"239.255.0.0/16\"":   `network.bridge.subnet = "239.255.0.0/16": 224.0.0.0/4 holds multicast`,
+		"[network.bridge]\nsubnet = \"240.0.0.0/8\"":      `network.bridge.subnet = "240.0.0.0/8": 240.0.0.0/4 holds reserved`,
+		"[network.bridge]\nsubnet = \"255.255.255.0/24\"": `network.bridge.subnet = "255.255.255.0/24": 240.0.0.0/4 holds`,
+
 		"[firecracker]\njial = false":                               `unknown key "firecracker.jial"`,
 		"[firecracker]\njail = \"no\"":                              "firecracker.jail",
 		"[firecracker]\nbinary = \"bin/firecracker\"":               `firecracker.binary = "bin/firecracker": it must be an absolute path, or the name of a program in PATH`,
@@ -90,6 +100,7 @@ func TestBoundsAreInclusive(t *testing.T) {
 		"", "[vm]\nvcpu = 32", "[vm]\nmemory = \"96M\"", "[vm]\nmemory = \"8T\"", "[vm]\ndisk_size = \"16M\"", "[vm]\ndisk_size = \"16T\"",
 		"[firecracker]\nfirst_uid = 1000\nuids = 1", "[firecracker]\nfirst_uid = 4294967293\nuids = 1", "[firecracker]\nfirst_uid = 65536",
 		"[firecracker]\nbinary = \"firecracker-1.12\"\njailer = \"/opt/jailer\"\njail = false\nrelease_url = \"http://h:8/a/{version}-{arch}.tgz?x=y\"",
+		"[network.bridge]\nsubnet = \"223.255.255.0/24\"", "[network.bridge]\nsubnet = \"1.0.0.0/8\"", "[network.bridge]\nsubnet = \"169.253.0.0/16\"",
 		"[vm]\nvmm = \"qemu\"\ndisk = \"copy\"\nnetwork = \"none\"",
 	} {
 		if _, err := load(t, content); err != nil {

@@ -33,7 +33,7 @@ func ip(t *testing.T, args ...string) string {
 
 var (
 	bridge = Bridge{Name: "bng00000000", Address: netip.MustParsePrefix("10.99.0.1/24")}
-	tap    = Tap{Name: "bt0123456789ab", Alias: "banger 0123456789ab", Bridge: bridge.Name, UID: 12345, Isolated: true}
+	tap    = Tap{Name: "bt0123456789ab", Alias: "banger 0123456789ab", Bridge: bridge.Name, MAC: "02:00:00:00:00:0b", UID: 12345, Isolated: true}
 )
 
 func TestBridge(t *testing.T) {
@@ -87,7 +87,7 @@ func TestTap(t *testing.T) {
 				t.Fatal(err)
 			}
 			got := ip(t, "-oneline", "-details", "link", "show", tap.Name)
-			for _, want := range []string{"vnet_hdr on", "persist on", "user 12345", "master " + bridge.Name, "isolated on", ",UP", "alias banger 0123456789ab"} {
+			for _, want := range []string{"vnet_hdr on", "persist on", "user 12345", "master " + bridge.Name, "isolated on", "learning off", " flood off", ",UP", "alias banger 0123456789ab"} {
 				if !strings.Contains(got, want) {
 					t.Errorf("no %q in %s", want, got)
 				}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -16,11 +17,15 @@ type Tap struct {
 	Name     string
 	Alias    string // marks it as ours: what has the name and another alias is not
 	Bridge   string
-	UID      int  // who may open it, besides whoever administers networks
-	Isolated bool // from other isolated ports
+	MAC      string // of the one card behind it
+	UID      int    // who may open it, besides whoever administers networks
+	Isolated bool   // from other isolated ports
 }
 
 const tun = "/dev/net/tun"
+
+// sticky is NTF_STICKY of linux/neighbour.h.
+const sticky = 1 << 6
 
 // tapFlags are those a VMM must give when it opens the device. With headers (vnet_hdr) checksums and large packets are
 // left to whoever can do them cheapest.
@@ -155,7 +160,34 @@ func join(ctx context.Context, l netlink.Link, t Tap) error {
 	if err := act.Do(ctx, "tap.isolation", func() error { return netlink.LinkSetIsolated(l, t.Isolated) }); err != nil {
 		return fmt.Errorf("set its isolation: %w", err)
 	}
+	if err := fix(ctx, l, t); err != nil {
+		return err
+	}
 	return act.Do(ctx, "tap.up", func() error { return netlink.LinkSetUp(l) })
+}
+
+// fix has the bridge know which card is behind the port, and believe no frame. It would learn even from those to
+// link-local addresses, which it keeps to itself and no packet rule of ours sees: a guest could take another's traffic.
+// The entry replaces what was learned before, and as a sticky one it does not move.
+func fix(ctx context.Context, l netlink.Link, t Tap) error {
+	mac, err := net.ParseMAC(t.MAC)
+	if err != nil {
+		return err
+	}
+	if err := act.Do(ctx, "tap.learning", func() error { return netlink.LinkSetLearning(l, false) }); err != nil {
+		return fmt.Errorf("set its learning: %w", err)
+	}
+	if err := act.Do(ctx, "tap.flood", func() error { return netlink.LinkSetFlood(l, false) }); err != nil {
+		return fmt.Errorf("set its flooding: %w", err)
+	}
+	// Not permanent: that is what the kernel calls an address of the host's own.
+	card := &netlink.Neigh{
+		LinkIndex: l.Attrs().Index, Family: unix.AF_BRIDGE, Flags: netlink.NTF_MASTER | sticky, State: unix.NUD_NOARP, HardwareAddr: mac,
+	}
+	if err := act.Do(ctx, "tap.card", func() error { return netlink.NeighSet(card) }); err != nil {
+		return fmt.Errorf("tell the bridge of the card %s: %w", mac, err)
+	}
+	return nil
 }
 
 // ourTap returns the tap device, nil when there is none. One without the mark is an error.

@@ -34,7 +34,9 @@ func examples() map[string]Table {
 	allowed.Peers, allowed.Host, allowed.Metadata, allowed.Forwarding = true, true, true, nil
 	empty := example()
 	empty.Guests, empty.Forwarding = nil, nil
-	return map[string]Table{"guests": example(), "allowed": allowed, "empty": empty}
+	shut := empty
+	shut.Shut = []string{"bt00000000000d", "bt00000000000c"}
+	return map[string]Table{"guests": example(), "allowed": allowed, "empty": empty, "shut": shut}
 }
 
 func TestRender(t *testing.T) {
@@ -55,6 +57,7 @@ func TestRender(t *testing.T) {
 				t.Errorf("differs from %s (-update writes it):\n%s", file, got)
 			}
 			slices.Reverse(table.Guests)
+			slices.Reverse(table.Shut)
 			slices.Reverse(table.Forwarding)
 			if Render(table) != got {
 				t.Error("another order gives another text")

@@ -19,6 +19,7 @@ type Table struct {
 	Subnet  netip.Prefix
 	Gateway netip.Addr // the host's address in it
 	Guests  []Guest
+	Shut    []string // tap devices on the bridge that may send nothing
 
 	Peers    bool // guests reach each other
 	Host     bool // guests reach all of the host's services, and not only its resolver
@@ -46,6 +47,11 @@ var metadata = []string{"100.100.100.200", "168.63.129.16", "169.254.0.0/16", "1
 // text is the rule set. Each guest's packets are looked at twice. On the bridge, by the device they come from: no guest
 // takes another's address, or speaks anything but IPv4 and ARP. On the host, by what the bridge passes up: a port that
 // nobody told us of lets none out either.
+//
+// An interface that passed nothing on until we had it do so (@forwarding) does it for guests alone: for ours, and those of
+// other daemons, whose bridges have such names. The host is to become no router between its networks. What Docker, started
+// later, needs of it are answers to containers and their published ports. What leaves by where it came in is let pass: it
+// may be what a bridge of the host's own has between its ports, which is seen here where br_netfilter is loaded.
 //
 // What guests may not do is refused, and not dropped, so that they need not wait. Of ICMP errors the kernel sends one a
 // second: a TCP reset is none. But it would come from the wrong address where somebody has translated that.
@@ -112,6 +118,16 @@ table inet {{.Bridge}} {
 		iifname "{{.Bridge}}" oifname "{{.Bridge}}" {{if .Peers}}accept{{else}}drop{{end}}
 		iifname "{{.Bridge}}" jump from_guest
 		oifname "{{.Bridge}}" jump to_guest
+		meta nfproto ipv4 iifname @forwarding oifname != "banger0" oifname != "bng*" goto from_closed
+	}
+
+	chain from_closed {
+		ct state established,related accept
+		ct status dnat accept
+{{- range .Forwarding}}
+		iifname "{{.}}" oifname "{{.}}" accept
+{{- end}}
+		drop
 	}
 
 	chain from_guest {
@@ -164,10 +180,13 @@ table bridge {{.Bridge}} {
 
 	set taps {
 		type ifname
-{{- with .Guests}}
+{{- if or .Guests .Shut}}
 		elements = {
-{{- range .}}
+{{- range .Guests}}
 			"{{.Tap}}",
+{{- end}}
+{{- range .Shut}}
+			"{{.}}",
 {{- end}}
 		}
 {{- end}}
@@ -192,6 +211,7 @@ table bridge {{.Bridge}} {
 // end of all packets under way. The same table is the same text.
 func Render(t Table, there ...string) string {
 	t.Guests = slices.SortedFunc(slices.Values(t.Guests), func(a, b Guest) int { return strings.Compare(a.Tap, b.Tap) })
+	t.Shut = slices.Sorted(slices.Values(t.Shut))
 	t.Forwarding = slices.Sorted(slices.Values(t.Forwarding))
 	t.Subnet = t.Subnet.Masked()
 	var b strings.Builder

@@ -21,14 +21,24 @@ func (d *Driver) Apply(ctx context.Context, ports []network.Port) error {
 		return err
 	}
 	defer d.give()
+	had := d.ports
 	d.ports = make(map[vm.ID]network.Port, len(ports))
 	for _, p := range ports {
 		d.ports[p.ID] = p
+		if !d.fits(p.Addr) && had[p.ID].Addr != p.Addr {
+			d.Log.Warn("a VM has no network, since its address is none of the guests' subnet: set the subnet back in config.toml, or delete the VM and make it anew",
+				"vm", p.Name, "address", p.Addr, "subnet", d.Config.Subnet)
+		}
 	}
 	if len(ports) == 0 {
 		return d.tearDown(ctx)
 	}
-	return d.bringUp(ctx)
+	err := d.bringUp(ctx)
+	if errors.Is(err, errOverlap) { // Ensure tells it to who starts a VM; who takes one down need not wait for the end of it
+		d.Log.Warn("VMs have no network", "error", err)
+		return nil
+	}
+	return err
 }
 
 // Close ends the resolver. What is on the host stays: VMs outlive this process.
@@ -43,6 +53,9 @@ func (d *Driver) Close() {
 func (d *Driver) bringUp(ctx context.Context) error {
 	d.applied = false
 	if err := d.checkPorts(); err != nil {
+		return err
+	}
+	if err := d.free(); err != nil {
 		return err
 	}
 	if err := link.EnsureBridge(ctx, link.Bridge{Name: d.Config.Name, Address: d.gateway}); err != nil {
@@ -82,13 +95,30 @@ func (d *Driver) bringUp(ctx context.Context) error {
 	return nil
 }
 
+// free says why the bridge cannot be made now. The host's network may be another than when its VMs were: a laptop's, a
+// VPN's. A bridge that is there has its place, and VMs on it.
+func (d *Driver) free() error {
+	there, err := link.FindBridge(d.Config.Name)
+	if there || err != nil {
+		return err
+	}
+	uses, err := link.Uses()
+	if err != nil {
+		return err
+	}
+	return overlap(uses, d.Config.Subnet, d.Config.Name)
+}
+
+// fits says whether a guest of the subnet may have the address. A VM that was made under another subnet has one that
+// does not: it is left without network, and others are not.
+func (d *Driver) fits(a netip.Addr) bool {
+	return d.Config.Subnet.Contains(a) && a != d.Config.Subnet.Addr() && a != d.gateway.Addr()
+}
+
 // checkPorts refuses what would give one guest another's packets.
 func (d *Driver) checkPorts() error {
 	taken := map[netip.Addr]vm.ID{}
 	for _, p := range d.ports {
-		if !d.Config.Subnet.Contains(p.Addr) || p.Addr == d.Config.Subnet.Addr() || p.Addr == d.gateway.Addr() {
-			return fmt.Errorf("the address %s of VM %s is none for a guest of %s", p.Addr, p.Name, d.Config.Subnet)
-		}
 		if other, ok := taken[p.Addr]; ok {
 			return fmt.Errorf("the VMs %s and %s both have the address %s", d.ports[other].Name, p.Name, p.Addr)
 		}
@@ -104,7 +134,11 @@ func (d *Driver) table(ports map[vm.ID]network.Port, forwarding []string) nft.Ta
 		Peers: d.Peers, Host: d.Host, Metadata: d.Metadata, Forwarding: forwarding,
 	}
 	for _, p := range ports {
-		t.Guests = append(t.Guests, nft.Guest{Tap: tapName(p.ID), MAC: network.MAC(p.ID), Addr: p.Addr})
+		if d.fits(p.Addr) {
+			t.Guests = append(t.Guests, nft.Guest{Tap: tapName(p.ID), MAC: network.MAC(p.ID), Addr: p.Addr})
+		} else {
+			t.Shut = append(t.Shut, tapName(p.ID)) // its machine may run still
+		}
 	}
 	return t
 }

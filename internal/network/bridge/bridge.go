@@ -88,7 +88,9 @@ func New(c Config) *Driver {
 
 // tap is a VM's tap device by rule.
 func (d *Driver) tap(id vm.ID, uid int) link.Tap {
-	return link.Tap{Name: tapName(id), Alias: tapAlias(id), Bridge: d.Config.Name, UID: uid, Isolated: !d.Peers}
+	return link.Tap{
+		Name: tapName(id), Alias: tapAlias(id), Bridge: d.Config.Name, MAC: network.MAC(id), UID: uid, Isolated: !d.Peers,
+	}
 }
 
 func tapName(id vm.ID) string  { return "bt" + string(id) }
@@ -142,6 +144,8 @@ func (d *Driver) Probe(ctx context.Context) error {
 	return ctx.Err()
 }
 
+var errOverlap = errors.New("another has the guests' addresses")
+
 // overlap says what of the host's would be cut off by a subnet of ours. A default route, or one of the two halves that
 // VPNs put in its place, leads to all that nobody else has.
 func overlap(uses []link.Use, subnet netip.Prefix, bridge string) error {
@@ -153,8 +157,10 @@ func overlap(uses []link.Use, subnet netip.Prefix, bridge string) error {
 		if u.Route {
 			what = fmt.Sprintf("the host's route to %s", u.Range)
 		}
-		return vm.Errorf(vm.CodeConflict, "the guests' subnet %s overlaps with %s", subnet, what).
+		err := vm.Errorf(vm.CodeConflict, "the guests' subnet %s overlaps with %s", subnet, what).
 			WithHint("configure another subnet for the bridge, one that the host neither has nor reaches")
+		err.Err = errOverlap
+		return err
 	}
 	return nil
 }
@@ -179,6 +185,10 @@ func (d *Driver) Ensure(ctx context.Context, p network.Port) (network.Attached, 
 }
 
 func (d *Driver) ensure(ctx context.Context, p network.Port) error {
+	if !d.fits(p.Addr) {
+		return vm.Errorf(vm.CodeConflict, "the address %s of VM %s is none for a guest of %s", p.Addr, p.Name, d.Config.Subnet).
+			WithHint("the subnet was another when the VM was made: set network.bridge.subnet in config.toml back to that, or delete the VM and make it anew")
+	}
 	if err := d.take(ctx); err != nil {
 		return err
 	}

@@ -3,12 +3,14 @@ package bridge
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/netip"
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -212,6 +214,7 @@ func spoof(t *testing.T, web, db *testGuest) {
 		"another's ARP":              frame(bridge, web.mac, 0x0806, arp(web.mac, dbAddr)),
 		"the gateway's ARP":          frame(db.mac, web.mac, 0x0806, arp(web.mac, netip.MustParseAddr("172.30.0.1"))),
 		"another's card, own ARP":    frame(bridge, db.mac, 0x0806, arp(web.mac, webAddr)),
+		"another's card, link-local": frame(linkLocal, db.mac, 0x88cc, make([]byte, 46)),
 		"a virtual network":          frame(bridge, web.mac, 0x8100, append([]byte{0, 0, 8, 0}, datagram(webAddr, world, 9999, "a virtual network")...)),
 	} {
 		if _, err := web.tap.Write(f); err != nil {
@@ -229,12 +232,28 @@ func spoof(t *testing.T, web, db *testGuest) {
 	if got := ip(t, "neighbour show "+db.addr); !strings.Contains(got, db.mac.String()) {
 		t.Errorf("the host takes another's word: %s", got)
 	}
+	cardStays(t, db)
+	reaches(t, "", db.addr+":80", "172.30.0.1")
+}
+
+// linkLocal is an address that a bridge passes nowhere, and up to no packet rule (IEEE 802.1D).
+var linkLocal = net.HardwareAddr{0x01, 0x80, 0xc2, 0, 0, 0x0e}
+
+// cardStays: the bridge knows the guest's card where it is.
+func cardStays(t *testing.T, g *testGuest) {
+	t.Helper()
+	found := false
 	for line := range strings.Lines(run(t, "bridge", "fdb", "show", "br", "banger0")) {
-		if strings.HasPrefix(line, db.mac.String()) && !strings.Contains(line, tapName(db.port.ID)) {
+		if !strings.HasPrefix(line, g.mac.String()) {
+			continue
+		}
+		if found = true; !strings.Contains(line, tapName(g.port.ID)) {
 			t.Errorf("the bridge takes another's word: %s", line)
 		}
 	}
-	reaches(t, "", db.addr+":80", "172.30.0.1")
+	if !found {
+		t.Errorf("the bridge does not know the card %s", g.mac)
+	}
 }
 
 func mac(t *testing.T, name string) []byte {
@@ -314,6 +333,24 @@ func TestAllowed(t *testing.T) {
 		reaches(t, "web", "172.30.0.1:8080", web.addr)
 		reaches(t, "web", hostAddr+":8080", web.addr)
 		reaches(t, "web", metaAddr+":80", hostAddr)
+
+		time.Sleep(200 * time.Millisecond) // db's own last packets would mend what is broken
+		if _, err := web.tap.Write(frame(linkLocal, db.mac, 0x88cc, make([]byte, 46))); err != nil {
+			t.Fatal(err)
+		}
+		cardStays(t, db)
+		reaches(t, "web", db.addr+":80", web.addr)
+
+		// As an earlier version made it, and a guest used it.
+		ip(t, "link set "+tapName(web.port.ID)+" type bridge_slave learning on flood on")
+		run(t, "bridge", "fdb", "replace", db.mac.String(), "dev", tapName(web.port.ID), "master", "dynamic")
+		apply(t, d, web, db)
+		cardStays(t, db)
+		if _, err := web.tap.Write(frame(linkLocal, db.mac, 0x88cc, make([]byte, 46))); err != nil {
+			t.Fatal(err)
+		}
+		cardStays(t, db)
+		reaches(t, "web", db.addr+":80", web.addr)
 	})
 }
 
@@ -428,6 +465,180 @@ func TestForwarding(t *testing.T) {
 		if on, err := link.Forwarding("up0"); !on || err != nil {
 			t.Errorf("turned off what another wants (%v)", err)
 		}
+	})
+}
+
+// TestNoRouter holds that guests' way out is one for guests alone: a host between two networks stays none between them.
+func TestNoRouter(t *testing.T) {
+	testhost.Need(t, testhost.Tun, testhost.NFT)
+	testhost.InNamespace(t, func(t *testing.T) {
+		const lanAddr = "198.51.100.2"
+		makeWorld(t)
+		ip(t, "netns add lan")
+		ip(t, "link add lan0 type veth peer name eth0 netns lan")
+		for _, line := range []string{
+			"address add 198.51.100.1/24 dev lan0", "link set lan0 up",
+			"-n lan address add " + lanAddr + "/24 dev eth0", "-n lan link set eth0 up", "-n lan route add default via 198.51.100.1",
+			"-n world route add 198.51.100.0/24 via " + hostAddr,
+			"link add br0 type bridge", "address add 192.0.2.1/24 dev br0", "link set br0 up", // one of the host's own, with two ports
+			"netns add one", "link add one0 master br0 type veth peer name eth0 netns one", "link set one0 up",
+			"-n one address add 192.0.2.11/24 dev eth0", "-n one link set eth0 up",
+			"netns add two", "link add two0 master br0 type veth peer name eth0 netns two", "link set two0 up",
+			"-n two address add 192.0.2.12/24 dev eth0", "-n two link set eth0 up",
+		} {
+			ip(t, line)
+		}
+		serve(t, "lan", "0.0.0.0:80")
+		serve(t, "two", "0.0.0.0:80")
+		apart := func() {
+			t.Helper()
+			var both sync.WaitGroup
+			both.Go(func() { unreachable(t, "lan", worldAddr+":80") })
+			both.Go(func() { unreachable(t, "world", lanAddr+":80") })
+			both.Wait()
+		}
+		apart()
+		d, other := newDriver(t, config("banger0", "172.30.0.0/16")), newDriver(t, config("bng0badcafe", "172.29.0.0/16"))
+		apply(t, d)
+		apply(t, other)
+		web, db := boot(t, d, "web", "172.30.0.2"), boot(t, other, "db", "172.29.0.2")
+		both := func() {
+			t.Helper()
+			reaches(t, "web", worldAddr+":80", hostAddr)
+			reaches(t, "web", lanAddr+":80", "198.51.100.1")
+			reaches(t, "db", lanAddr+":80", "198.51.100.1")
+		}
+		apart()
+		both()
+		reaches(t, "one", "192.0.2.12:80", "192.0.2.11")
+
+		// Docker, started later: it opens all, and publishes ports.
+		if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0); err != nil {
+			t.Fatal(err)
+		}
+		run(t, "nft", `add table ip theirs; add chain ip theirs pre { type nat hook prerouting priority dstnat; }; add rule ip theirs pre tcp dport 8081 dnat to `+lanAddr+`:80`)
+		ip(t, "netns add box")
+		ip(t, "link add docker0 type veth peer name eth0 netns box")
+		ip(t, "address add 172.17.0.1/16 dev docker0")
+		ip(t, "link set docker0 up")
+		ip(t, "-n box address add 172.17.0.2/16 dev eth0")
+		ip(t, "-n box link set eth0 up")
+		ip(t, "-n box route add default via 172.17.0.1")
+		ip(t, "-n world route add 172.17.0.0/16 via "+hostAddr)
+		reaches(t, "world", hostAddr+":8081", worldAddr)
+		reaches(t, "box", worldAddr+":80", "172.17.0.2")
+		apart()
+		for _, table := range []string{"banger0", "bng0badcafe"} { // who wants a router has one, and keeps it
+			run(t, "nft", "delete element inet "+table+" forwarding { lan0 }")
+		}
+		apply(t, d, web)
+		apply(t, other, db)
+		reaches(t, "lan", worldAddr+":80", lanAddr)
+		if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("0"), 0); err != nil {
+			t.Fatal(err)
+		}
+		apply(t, d, web)
+		apply(t, other, db)
+		both()
+		apply(t, d)
+		apply(t, other)
+		apart()
+	})
+}
+
+// TestAnotherSubnet holds that a VM made under another subnet is left without network, shut off even where it runs, and
+// keeps no other VM from anything.
+func TestAnotherSubnet(t *testing.T) {
+	testhost.Need(t, testhost.Tun, testhost.NFT)
+	testhost.InNamespace(t, func(t *testing.T) {
+		makeWorld(t)
+		before := newDriver(t, config("banger0", "172.30.0.0/16"))
+		apply(t, before)
+		old := boot(t, before, "old", "172.30.0.2")
+		before.Close()
+
+		var log strings.Builder
+		c := config("banger0", "172.29.0.0/16")
+		c.Peers, c.Log = true, slog.New(slog.NewTextHandler(&log, nil))
+		d := newDriver(t, c)
+		apply(t, d, old)
+		web := boot(t, d, "web", "172.29.0.2")
+		apply(t, d, old, web)
+		reaches(t, "web", worldAddr+":80", hostAddr)
+		if _, err := web.resolve("172.29.0.1", "old.vm.", dnsmessage.TypeA); err == nil {
+			t.Error("a name for an address that leads nowhere")
+		}
+		if n := strings.Count(log.String(), "vm=old"); n != 1 || strings.Contains(log.String(), "vm=web") {
+			t.Errorf("warned %d times:\n%s", n, &log)
+		}
+		var hinted *vm.Error
+		if _, err := d.Ensure(t.Context(), old.port); !errors.As(err, &hinted) || !strings.Contains(hinted.Hint, "network.bridge.subnet") {
+			t.Errorf("ensure: %v", err)
+		}
+
+		// Where br_netfilter is loaded the host's chains see this too, and hide what the bridge's let pass.
+		if err := os.WriteFile("/proc/sys/net/bridge/bridge-nf-call-iptables", []byte("0"), 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+		texts := listenUDP(t, "web", "0.0.0.0:9999")
+		for _, from := range []netip.Addr{old.port.Addr, netip.MustParseAddr("172.29.0.9")} {
+			f := frame(web.mac, old.mac, 0x0800, datagram(from, web.port.Addr, 9999, "from "+from.String()))
+			if _, err := old.tap.Write(f); err != nil {
+				t.Fatal(err)
+			}
+		}
+		conn, err := net.Dial("udp4", web.addr+":9999")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if _, err := conn.Write([]byte("end")); err != nil {
+			t.Fatal(err)
+		}
+		if got := texts(); len(got) > 0 {
+			t.Errorf("came through: %q", got)
+		}
+
+		if err := d.Remove(t.Context(), old.port.ID); err != nil {
+			t.Error(err)
+		}
+		apply(t, d, web)
+		reaches(t, "web", worldAddr+":80", hostAddr)
+		twin := &testGuest{port: network.Port{ID: vm.NewID(), Name: "twin", Addr: web.port.Addr}}
+		if err := d.Apply(t.Context(), []network.Port{web.port, twin.port}); err == nil {
+			t.Error("two VMs got one address")
+		}
+	})
+}
+
+// TestCollision holds that a network which came after the VM was made is seen when the bridge is to be made, stays whole,
+// and keeps nobody from taking down.
+func TestCollision(t *testing.T) {
+	testhost.Need(t, testhost.Tun, testhost.NFT)
+	testhost.InNamespace(t, func(t *testing.T) {
+		makeWorld(t)
+		ip(t, "route add 172.30.8.0/24 via "+worldAddr)
+		before := state(t)
+		d := newDriver(t, config("banger0", "172.30.0.0/16"))
+		port := network.Port{ID: vm.NewID(), Name: "a", Addr: netip.MustParseAddr("172.30.0.2")}
+		if err := d.Apply(t.Context(), []network.Port{port}); err != nil {
+			t.Errorf("apply: %v", err)
+		}
+		if _, err := d.Ensure(t.Context(), port); vm.CodeOf(err) != vm.CodeConflict || !strings.Contains(err.Error(), "route to 172.30.8.0/24") || vm.HintOf(err) == "" {
+			t.Errorf("ensure: %v", err)
+		}
+		if got := state(t); got != before {
+			t.Errorf("changed\n%s\nto\n%s", before, got)
+		}
+
+		ip(t, "route delete 172.30.8.0/24")
+		web := boot(t, d, "web", "172.30.0.3")
+		ip(t, "route add 172.30.8.0/24 via "+worldAddr) // under VMs that run: theirs goes on
+		apply(t, d, web)
+		if _, err := d.Ensure(t.Context(), web.port); err != nil {
+			t.Error(err)
+		}
+		reaches(t, "web", worldAddr+":80", hostAddr)
 	})
 }
 

@@ -45,7 +45,9 @@ func (d *Driver) serve(ctx context.Context) error {
 	}
 	names := make(map[string]netip.Addr, len(d.ports))
 	for _, p := range d.ports {
-		names[p.Name] = p.Addr
+		if d.fits(p.Addr) {
+			names[p.Name] = p.Addr
+		}
 	}
 	s.dns.SetNames(names)
 	return nil
