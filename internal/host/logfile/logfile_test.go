@@ -20,9 +20,12 @@ const limit = 1000
 func run(t *testing.T, path string) <-chan error {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- Bound(ctx, path, limit) }()
-	t.Cleanup(cancel)
+	ended, over := make(chan error, 1), make(chan struct{})
+	go func() {
+		defer close(over)
+		ended <- Bound(ctx, path, limit)
+	}()
+	t.Cleanup(func() { cancel(); <-over }) // what is unmounted next must not be open
 	return ended
 }
 
