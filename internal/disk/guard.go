@@ -31,6 +31,10 @@ type Guard interface {
 	// Thaw lets it go on. Thawing what is not frozen, or not attached, is success.
 	Thaw(ctx context.Context, o Overlay) error
 
+	// Abandon makes the I/O that waits in a frozen overlay fail, and all that comes until it is detached: for a VMM that has been
+	// killed and cannot end while it waits. What is in the store stays. Abandoning what is not frozen, or not attached, is success.
+	Abandon(ctx context.Context, o Overlay) error
+
 	// Repair makes a detached overlay in StoreInvalid usable again once there is room. The guest loses the writes that it
 	// was told had failed, as it would on a disk with bad blocks, and no others. Repairing what is well is success.
 	Repair(ctx context.Context, o Overlay) error

@@ -17,7 +17,10 @@ const guardEvery = time.Second
 // guardReserve is how much of the host's file system is kept for what guests write between two looks.
 const guardReserve = 1 << 30
 
-// guardDisks freezes the disks of running VMs before the host's file system is full, and thaws them when there is room
+// diskWaits begins what is said of a frozen disk. It is over with the run.
+const diskWaits = "its system disk waits"
+
+// guardDisks freezes the disks of living VMs before the host's file system is full, and thaws them when there is room
 // again: a guest that waits loses nothing. The record says so meanwhile. It ends with ctx.
 func (e *Engine) guardDisks(ctx context.Context) {
 	var any bool
@@ -47,16 +50,18 @@ func (e *Engine) guardDisks(ctx context.Context) {
 		for _, r := range records {
 			d, err := e.disk(r.Disk)
 			guard, ok := d.(disk.Guard)
-			if err != nil || !ok || !e.vmAlive(r) {
-				continue
-			}
 			w := e.known(r.ID)
-			if w == nil {
+			if err != nil || !ok || w == nil {
 				continue
 			}
-			said, err := guardDisk(ctx, guard, e.overlay(r))
+			if e.Handles.Get(r.ID).IsZero() { // nothing is left of its run
+				w.diskTrouble("")
+				continue
+			}
+			alive := e.Processes.Alive(e.Handles.Process(r.ID))
+			said, err := guardDisk(ctx, guard, e.overlay(r), alive)
 			if err != nil {
-				if ctx.Err() == nil {
+				if ctx.Err() == nil && alive { // else the disk is being taken down, and who does it tells
 					e.Log.Warn("cannot guard a VM's disk", "vm", r.Name, "error", err)
 				}
 				continue
@@ -66,8 +71,9 @@ func (e *Engine) guardDisks(ctx context.Context) {
 	}
 }
 
-// guardDisk looks at one disk and does what is needed; said is what is wrong with it, for the record.
-func guardDisk(ctx context.Context, g disk.Guard, o disk.Overlay) (said string, err error) {
+// guardDisk looks at one disk and does what is needed; said is what is wrong with it, for the record. Whatever is wanted of
+// the VM, it writes while it lives, and nothing may wait for ever.
+func guardDisk(ctx context.Context, g disk.Guard, o disk.Overlay, alive bool) (said string, err error) {
 	h, err := g.Health(ctx, o)
 	if err != nil {
 		return "", err
@@ -77,12 +83,12 @@ func guardDisk(ctx context.Context, g disk.Guard, o disk.Overlay) (said string, 
 		return "its system disk is " + h.State + ": the host's file system was full; stop the VM, free some space and start it", nil
 	case h.Frozen && h.HostFree >= 2*guardReserve:
 		return "", g.Thaw(ctx, o)
-	case !h.Frozen && h.HostFree < guardReserve:
+	case alive && !h.Frozen && h.HostFree < guardReserve:
 		err = g.Freeze(ctx, o)
 	case !h.Frozen:
 		return "", nil
 	}
-	return fmt.Sprintf("its system disk waits: only %d MiB are free on the host; it goes on by itself when there are %d", h.HostFree>>20, 2*guardReserve>>20), err
+	return fmt.Sprintf(diskWaits+": only %d MiB are free on the host; it goes on by itself when there are %d", h.HostFree>>20, 2*guardReserve>>20), err
 }
 
 // diskTrouble notes what is wrong with the disk, empty when nothing is, for the worker to record.

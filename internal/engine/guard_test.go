@@ -10,6 +10,7 @@ import (
 	"banger/internal/disk"
 	"banger/internal/disk/fullcopy"
 	"banger/internal/vm"
+	"banger/internal/vmm"
 )
 
 // guarded is a disk driver whose overlays do not survive a full host.
@@ -19,6 +20,7 @@ type guarded struct {
 	mu     sync.Mutex
 	health disk.Health
 	calls  []string
+	flows  chan struct{} // while it is frozen: closed when what waits in it goes on or fails
 }
 
 var _ disk.Guard = (*guarded)(nil)
@@ -44,13 +46,28 @@ func (g *guarded) Health(context.Context, disk.Overlay) (disk.Health, error) {
 func (g *guarded) frozen(to bool, call string) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.health.Frozen = to
 	g.calls = append(g.calls, call)
+	if g.health.Frozen = to; to {
+		g.flows = make(chan struct{})
+	} else if g.flows != nil {
+		close(g.flows)
+		g.flows = nil
+	}
 	return nil
+}
+
+// held is for a VMM that waits for the disk; nil: it need not.
+func (g *guarded) held(vmm.Config) <-chan struct{} {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.flows
 }
 
 func (g *guarded) Freeze(context.Context, disk.Overlay) error { return g.frozen(true, "freeze") }
 func (g *guarded) Thaw(context.Context, disk.Overlay) error   { return g.frozen(false, "thaw") }
+func (g *guarded) Abandon(context.Context, disk.Overlay) error {
+	return g.frozen(false, "abandon")
+}
 func (g *guarded) Repair(context.Context, disk.Overlay) error { return nil }
 
 func (w *world) disk() disk.Driver {

@@ -144,7 +144,7 @@ func (w *worker) endWithoutHelp(ctx context.Context, r vm.VMRecord, id proc.Iden
 			return nil
 		}
 	}
-	return w.kill(ctx, id)
+	return w.kill(ctx, r, id)
 }
 
 // launchedHere tells whether the process the worker attends is one that this daemon started.

@@ -107,7 +107,7 @@ func (w *worker) launch(ctx context.Context, r vm.VMRecord) error {
 	}
 	w.attend(r, id, exited)
 	if err := e.Handles.Set(ctx, r.ID, r.Runtime.VMDir, handles.WithProcess(e.Handles.Get(r.ID), id)); err != nil {
-		return errors.Join(err, w.kill(ctx, id)) // a process that nothing names must not live
+		return errors.Join(err, w.kill(ctx, r, id)) // a process that nothing names must not live
 	}
 	return nil
 }

@@ -6,9 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"banger/internal/act"
 	"banger/internal/host/logfile"
@@ -20,7 +19,6 @@ import (
 const (
 	defaultGrace = 10 * time.Second // for the guest's processes to end
 	quitGrace    = 2 * time.Second  // for the VMM to end when told to
-	killGrace    = 10 * time.Second // for the kernel to end a killed process
 
 	cleanExit = "exit status 0" // of a VMM whose guest powered off
 )
@@ -97,52 +95,12 @@ func (w *worker) end(ctx context.Context, r vm.VMRecord) error {
 	w.mu.Unlock()
 	done := w.stage(r, "stop")
 	if hint.force {
-		err := w.kill(ctx, id)
+		err := w.kill(ctx, r, id)
 		done(err)
 		return err
 	}
 	unsettled, err := w.endGently(ctx, r, id, a, or(hint.grace, defaultGrace))
 	done(errors.Join(unsettled, err)) // who waits is told of either; only the latter is ours to repeat
-	return err
-}
-
-// kill ends exactly this process and waits until it is gone: its tap, CID and disks are free only then.
-func (w *worker) kill(ctx context.Context, id proc.Identity) error {
-	err := act.Do(ctx, "process.kill", func() error { return w.e.Processes.Signal(id, unix.SIGKILL) })
-	if errors.Is(err, proc.ErrGone) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, killGrace)
-	defer cancel()
-	if err := w.e.Processes.Wait(ctx, id); err != nil {
-		return fmt.Errorf("wait for the killed VMM (pid %d): %w", id.PID, err)
-	}
-	return nil
-}
-
-// killNow ends the machine from outside the worker, which notices: a forced stop does not wait for a gentle one.
-func (w *worker) killNow(ctx context.Context) error {
-	return w.kill(ctx, w.e.Handles.Process(w.id))
-}
-
-// killAll ends every process that can be proven to be this VM's: the one in the handles, and those found by its API
-// socket, until none is.
-func (w *worker) killAll(ctx context.Context, r vm.VMRecord) error {
-	err := w.kill(ctx, w.e.Handles.Process(r.ID))
-	d, derr := w.e.vmm(r.VMM)
-	if derr != nil {
-		return errors.Join(err, derr)
-	}
-	for err == nil {
-		id, ok, ferr := d.Find(ctx, refOf(r))
-		if ferr != nil || !ok {
-			return ferr
-		}
-		err = w.kill(ctx, id)
-	}
 	return err
 }
 
@@ -200,8 +158,11 @@ func (w *worker) cleanUp(ctx context.Context, r vm.VMRecord) error {
 	err := w.commit(ctx, r, func(r *vm.VMRecord) {
 		r.Want, r.Runtime.State = vm.WantStopped, vm.StateStopped
 		r.Runtime.Attempts, r.Runtime.RetryAt = 0, time.Time{}
-		if why != "" {
+		switch {
+		case why != "":
 			r.Runtime.LastError, r.Runtime.LastErrorAt = why, time.Now()
+		case strings.HasPrefix(r.Runtime.LastError, diskWaits):
+			r.Runtime.LastError, r.Runtime.LastErrorAt = "", time.Time{}
 		}
 	})
 	w.e.settleNetwork(ctx, r)

@@ -74,7 +74,7 @@ func (e *Engine) Stop(ctx context.Context, ref string, force bool, grace time.Du
 	}
 	r, err = e.setWant(ctx, r.ID, vm.WantStopped, vm.StateStopping)
 	if w := e.known(r.ID); err == nil && force && w != nil { // a gentle stop may be under way
-		err = w.killNow(ctx)
+		err = w.killNow(ctx, r)
 	}
 	return r, err
 }

@@ -99,6 +99,11 @@ func (Driver) Freeze(ctx context.Context, o disk.Overlay) error {
 // Thaw resumes the device.
 func (Driver) Thaw(ctx context.Context, o disk.Overlay) error { return each(ctx, o, "thaw", dm.Resume) }
 
+// Abandon puts a table in place that fails everything.
+func (Driver) Abandon(ctx context.Context, o disk.Overlay) error {
+	return each(ctx, o, "abandon", dm.Wipe)
+}
+
 func each(ctx context.Context, o disk.Overlay, verb string, do func(context.Context, vm.ID) error) error {
 	id, err := vm.ParseID(o.ID)
 	if err == nil {

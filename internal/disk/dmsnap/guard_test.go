@@ -43,9 +43,9 @@ func TestEveryChunkFits(t *testing.T) {
 	}
 }
 
-// TestFrozen holds that a frozen disk's writes wait, and either go on or, when it is detached, fail.
+// TestFrozen holds that a frozen disk's writes wait, and either go on or, when it is detached or abandoned, fail.
 func TestFrozen(t *testing.T) {
-	for _, detach := range []bool{false, true} {
+	for _, end := range []string{"thaw", "detach", "abandon"} {
 		o := overlay(t, 1<<20)
 		a := ensure(t, o)
 		for range 2 {
@@ -61,20 +61,23 @@ func TestFrozen(t *testing.T) {
 			t.Fatalf("a write to a frozen disk returned %v", err)
 		case <-time.After(200 * time.Millisecond):
 		}
-		want := "mine"
-		if detach {
-			must(t, New().Detach(t.Context(), o))
-			want = "base"
-		} else {
-			for range 2 {
+		want := "base"
+		for range 2 {
+			switch end {
+			case "thaw":
+				want = "mine"
 				must(t, New().Thaw(t.Context(), o))
+			case "detach":
+				must(t, New().Detach(t.Context(), o))
+			case "abandon":
+				must(t, New().Abandon(t.Context(), o))
 			}
 		}
-		if err := <-wrote; (err != nil) != detach {
-			t.Errorf("the write that waited, detach %v: %v", detach, err)
+		if err := <-wrote; (err == nil) != (want == "mine") {
+			t.Errorf("%s: the write that waited: %v", end, err)
 		}
 		if got := get(t, ensure(t, o), 0, 4); got != want {
-			t.Errorf("detach %v: holds %q", detach, got)
+			t.Errorf("%s: holds %q", end, got)
 		}
 		wantHealth(t, o, disk.StoreOK)
 	}
@@ -84,6 +87,7 @@ func TestFreezeOfNothing(t *testing.T) {
 	o := overlay(t, 1<<20)
 	must(t, New().Freeze(t.Context(), o))
 	must(t, New().Thaw(t.Context(), o))
+	must(t, New().Abandon(t.Context(), o))
 	if h, err := New().Health(t.Context(), o); err == nil {
 		t.Errorf("health of nothing: %+v", h)
 	}

@@ -197,6 +197,24 @@ func Resume(ctx context.Context, id vm.ID) error {
 	return c.resume(ctx, id)
 }
 
+// Wipe makes I/O that waits in the VM's suspended device fail, and all that comes; its table is gone. No device, or not
+// suspended: success.
+func Wipe(ctx context.Context, id vm.ID) error {
+	d, there, err := Find(id)
+	if err != nil || !there || !d.Suspended {
+		return err
+	}
+	c, err := open()
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	if err := c.wipe(ctx, d); err != nil {
+		return fmt.Errorf("wipe device-mapper device %s: %w", Name(id), err)
+	}
+	return nil
+}
+
 // Remove removes the VM's device and its node; none is success, and so is somebody else's of that name. I/O that waits in a
 // suspended one fails: whoever waits for it could not end otherwise. vm.CodeConflict, with who has it open, when it stays
 // in use for some seconds.

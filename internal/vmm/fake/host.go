@@ -61,6 +61,7 @@ type Rules struct {
 	Ending    func(vmm.Config) string                    // of guest.Hello
 	Quit      func(vmm.Config) bool                      // false: the VMM ignores it
 	Terminate func(vmm.Config) bool                      // false: the VMM ignores SIGTERM
+	Kill      func(vmm.Config) <-chan struct{}           // SIGKILL takes effect when it is closed; nil channel: at once
 	Exec      func(ctx context.Context, e Exec) ExecExit // nil: writes its arguments to stdout and exits with 0
 }
 
@@ -279,11 +280,22 @@ func (h *Host) Signal(id proc.Identity, sig unix.Signal) error {
 		}
 		h.end(p, "exit status 0")
 	case unix.SIGKILL:
-		h.end(p, "signal: killed")
+		h.kill(p)
 	default:
 		h.end(p, "signal: "+sig.String())
 	}
 	return nil
+}
+
+// kill ends p as soon as nothing holds it in the kernel.
+func (h *Host) kill(p *process) {
+	if kill := h.currentRules().Kill; p.config != nil && kill != nil {
+		if held := kill(*p.config); held != nil {
+			go func() { <-held; h.end(p, "signal: killed") }()
+			return
+		}
+	}
+	h.end(p, "signal: killed")
 }
 
 // awaitRunning waits while p is stopped. It returns ctx's error when that ends first, and nil when p has ended.
