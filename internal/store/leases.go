@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"errors"
 
 	"banger/internal/vm"
 )
@@ -12,6 +13,30 @@ type Range struct {
 	Kind        string // what is leased, in words for errors: "address in network bridge"
 	First, Last uint32
 	Set         func(r *vm.VMRecord, n uint32) // puts it into the record, before that is written
+}
+
+// LeaseVM gives a VM that was made without it a lease, if its intent is still of this generation (else ErrStale), and
+// returns the record with it. One that it has under this Kind already stays its own: a damaged row may have forgotten it.
+func (s *Store) LeaseVM(ctx context.Context, id vm.ID, generation int64, want Range) (vm.VMRecord, error) {
+	return s.update(ctx, id, func(tx *sql.Tx, r *vm.VMRecord) error {
+		if r.Generation != generation {
+			return ErrStale
+		}
+		var n uint32
+		err := tx.QueryRowContext(ctx, `SELECT n FROM leases WHERE vm = ? AND kind = ?`, id, want.Kind).Scan(&n)
+		if err == nil {
+			want.Set(r, n)
+		}
+		if !errors.Is(err, sql.ErrNoRows) {
+			return err
+		}
+		ranges := []Range{want}
+		chosen, err := choose(ctx, tx, r, ranges)
+		if err != nil {
+			return err
+		}
+		return lease(ctx, tx, id, ranges, chosen)
+	})
 }
 
 // choose finds the free number of each range, and puts it into the record.

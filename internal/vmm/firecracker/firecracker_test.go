@@ -162,6 +162,29 @@ func impostor(t *testing.T, args ...string) {
 	t.Cleanup(func() { _ = stdin.Close(); _ = cmd.Wait() })
 }
 
+// A driver that jails never starts a VMM as root instead.
+func TestNoJailWithoutAUser(t *testing.T) {
+	testhost.Need(t, testhost.Root) // else there are no jails
+	dir := testhost.Dir(t)
+	program := filepath.Join(dir, "firecracker")
+	if err := os.WriteFile(program, []byte("#!/bin/sh\necho 'Firecracker v1.12.1'\ntouch "+filepath.Join(dir, "ran")+"\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	c := config()
+	c.Dir, c.APISock, c.AgentSock = dir, filepath.Join(dir, "api.sock"), filepath.Join(dir, "agent.sock")
+	c.Console, c.Log = filepath.Join(dir, "console"), filepath.Join(dir, "log")
+	d := New(Config{StateDir: dir, Locate: func() (string, string, error) { return program, program, nil }})
+	if _, exited, err := d.Launch(t.Context(), c); vm.CodeOf(err) != vm.CodeInternal || vm.HintOf(err) == "" {
+		t.Errorf("launched: %v", err)
+		if exited != nil {
+			<-exited
+		}
+	}
+	if _, err := os.Stat(filepath.Join(dir, "ran")); err == nil {
+		t.Error("it ran")
+	}
+}
+
 func located(program string) func() (string, string, error) {
 	return func() (string, string, error) { return program, "jailer", nil }
 }

@@ -27,6 +27,10 @@ func (d *Driver) Launch(ctx context.Context, c vmm.Config) (proc.Identity, <-cha
 }
 
 func (d *Driver) launch(ctx context.Context, c vmm.Config) (_ proc.Identity, _ <-chan string, err error) {
+	if d.jails() && c.UID == 0 {
+		return proc.Identity{}, nil, vm.Errorf(vm.CodeInternal, "put its VMM into a jail: the VM has no user for it, and root is in none").
+			WithHint("stop the VM and start it again, which gives it a user; report it if that does not help")
+	}
 	f, err := d.find(ctx)
 	if err != nil {
 		return proc.Identity{}, nil, err
@@ -60,7 +64,7 @@ func (d *Driver) launch(ctx context.Context, c vmm.Config) (_ proc.Identity, _ <
 		}
 	}()
 	s := vmm.Spawn{Binary: f.Binary, Log: c.Log, Stdout: c.Console, Cgroup: c.Cgroup}
-	if d.noJail || c.UID == 0 {
+	if !d.jails() {
 		return d.launchFree(ctx, c, s)
 	}
 	return d.launchJailed(ctx, c, s, f.Jailer)
