@@ -14,7 +14,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -93,9 +92,10 @@ func (d *Driver) AccelOf(id proc.Identity) string {
 	return "kvm"
 }
 
-// Find implements vmm.Driver. A process counts when it is a Firecracker (or the jailer that is about to become one) with
-// this VM's id among its arguments, and with either this API socket among them or this VM's jail as its root directory,
-// which only root could have given it. Anybody can give a process of theirs any command line.
+// Find implements vmm.Driver. A process counts when it has this VM's id among its arguments, and either this API socket
+// (the jailer that is about to become it: this VM's jail) among them too, as a process of our own user, or this VM's jail
+// as its root directory, which only root could have given it. Anybody can give a process of theirs any command line. What
+// the program is called says nothing: it is what config.toml names.
 func (d *Driver) Find(_ context.Context, ref vmm.Ref) (proc.Identity, bool, error) {
 	ids, err := proc.Find(func(args []string) bool { return named(args, ref) })
 	if err != nil {
@@ -109,17 +109,8 @@ func (d *Driver) Find(_ context.Context, ref vmm.Ref) (proc.Identity, bool, erro
 	return proc.Identity{}, false, nil
 }
 
-// named says whether a command line is that of the VM's VMM, or of its jailer.
-func named(args []string, ref vmm.Ref) bool {
-	if len(args) == 0 {
-		return false
-	}
-	program := filepath.Base(args[0])
-	if !strings.Contains(program, "firecracker") && !strings.Contains(program, "jailer") {
-		return false
-	}
-	return valueOf(args, "--id") == string(ref.ID)
-}
+// named says whether a command line may be that of the VM's VMM, or of its jailer.
+func named(args []string, ref vmm.Ref) bool { return valueOf(args, "--id") == string(ref.ID) }
 
 // serves is the proof.
 func (d *Driver) serves(id proc.Identity, ref vmm.Ref) bool {
