@@ -75,11 +75,9 @@ func furnish(ctx context.Context, root string, c vmm.Config) (f files, err error
 		logs[inMetrics] = c.Metrics
 	}
 	for name, path := range logs {
-		log, err := vmm.OpenLog(ctx, path)
-		if err != nil {
+		if err := beginLog(ctx, path); err != nil {
 			return f, err
 		}
-		_ = log.Close()
 		if err := give(ctx, path, filepath.Join(root, name), c.UID); err != nil {
 			return f, err
 		}

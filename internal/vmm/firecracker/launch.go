@@ -88,11 +88,9 @@ func (d *Driver) launchFree(ctx context.Context, c vmm.Config, s vmm.Spawn) (pro
 		if path == "" {
 			continue
 		}
-		log, err := vmm.OpenLog(ctx, path) // Firecracker wants them there
-		if err != nil {
+		if err := beginLog(ctx, path); err != nil {
 			return proc.Identity{}, nil, err
 		}
-		_ = log.Close()
 	}
 	path := filepath.Join(c.Dir, configFile)
 	if err := act.Do(ctx, "configuration", func() error { return os.WriteFile(path, conf, 0o600) }); err != nil {
@@ -100,6 +98,15 @@ func (d *Driver) launchFree(ctx context.Context, c vmm.Config, s vmm.Spawn) (pro
 	}
 	s.Args = []string{"--id", string(c.ID), "--api-sock", c.APISock, "--config-file", path}
 	return s.Start(ctx)
+}
+
+// beginLog makes a file that Firecracker wants to be there, with nothing in it: it does not append, but writes from the
+// file's beginning on, over what an earlier run has said.
+func beginLog(ctx context.Context, path string) error {
+	if err := act.Do(ctx, "log", func() error { return os.WriteFile(path, nil, 0o600) }); err != nil {
+		return fmt.Errorf("begin the VMM's log: %w", err)
+	}
+	return nil
 }
 
 // launchJailed starts it in a jail, and links the sockets to where they are looked for: a jail's path may be longer than
