@@ -72,14 +72,19 @@ func (d *Driver) find(ctx context.Context) (findings, error) {
 	if err != nil {
 		return findings{}, fmt.Errorf("probe firecracker: %w", err)
 	}
-	if d.found != nil && !d.found.pending && d.found.same(f) && d.found.Jailer == f.Jailer {
-		return *d.found, nil
+	if d.found == nil || !d.found.same(f) || d.found.Jailer != f.Jailer {
+		if f, err = d.recall(ctx, f); err != nil {
+			return findings{}, fmt.Errorf("probe firecracker: %w", err)
+		}
+		d.found = &f
 	}
-	f, err = d.look(ctx, f)
+	f, err = d.judge(ctx, *d.found)
 	if err != nil {
 		return findings{}, fmt.Errorf("probe firecracker: %w", err)
 	}
-	d.found = &f
+	if f.Tried && !d.found.Tried { // what else was seen is of this moment only
+		d.found = &f
+	}
 	return f, nil
 }
 
@@ -108,15 +113,15 @@ func (d *Driver) programs() (findings, error) {
 	return f, err
 }
 
-// look completes what programs found.
-func (d *Driver) look(ctx context.Context, f findings) (findings, error) {
+// recall completes what programs found by what an earlier daemon found out, else by running it.
+func (d *Driver) recall(ctx context.Context, f findings) (findings, error) {
 	var err error
 	if known, ok := load(d.stateFile, f); ok {
 		f.Version, f.Proven, f.Tried, f.Why = known.Version, known.Proven, known.Tried, known.Why
 	} else if f.Version, err = d.version(ctx, f); err != nil {
 		return findings{}, err
 	}
-	return d.judge(ctx, f)
+	return f, nil
 }
 
 // Program finds a program, by its path or its name in PATH, and all symlinks' end: the jailer opens it by its own name.
@@ -215,6 +220,10 @@ func (d *Driver) judge(ctx context.Context, f findings) (findings, error) {
 	}
 	f.Tried = true
 	d.log.Info("tried Firecracker", "proven", f.Proven, "why", f.Why)
+	if vmm.Unsure(err) { // holds for this daemon alone
+		f.hint = "the host may have been too busy: 'banger daemon stop', which VMs outlive, and the next daemon tries it again"
+		return f, nil
+	}
 	if err := save(ctx, d.stateFile, f); err != nil {
 		d.log.Warn("Firecracker will be proven again at the next start", "error", err)
 	}
