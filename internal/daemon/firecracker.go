@@ -26,7 +26,7 @@ func firecrackerOf(p paths.Paths, c config.Firecracker, kernels *kernel.Library,
 		},
 	})
 	driver = firecracker.New(firecracker.Config{
-		Locate: programs.Locate, NoJail: !c.Jail, StateDir: p.Cache, ProveBoot: proveBoot(kernels), Logger: log,
+		Locate: programs.Locate, NoJail: !c.Jail, StateDir: p.Cache, VMs: p.VMs(), ProveBoot: proveBoot(kernels), Logger: log,
 	})
 	return driver, programs
 }

@@ -32,6 +32,7 @@ type Config struct {
 	// NoJail runs VMMs as the daemon's own user, outside any jail.
 	NoJail   bool
 	StateDir string // an existing directory for firecracker.json: what was found out in this boot of the host
+	VMs      string // the directory below which VMs' directories, and their jails, are; empty = its mount is not looked at
 
 	// ProveBoot returns a kernel and an initramfs that honours guest.ArgProve. Nil: this driver is never usable.
 	ProveBoot func(ctx context.Context) (kernel, initramfs string, err error)
@@ -45,6 +46,7 @@ type Driver struct {
 	locate    func() (firecracker, jailer string, err error)
 	noJail    bool
 	stateFile string
+	vms       string
 	proveBoot func(ctx context.Context) (kernel, initramfs string, err error)
 	host      kvm.Host
 	log       *slog.Logger
@@ -58,7 +60,7 @@ var _ vmm.Driver = (*Driver)(nil)
 // New makes a driver. It does not look at the host yet.
 func New(c Config) *Driver {
 	d := &Driver{
-		locate: c.Locate, noJail: c.NoJail, stateFile: filepath.Join(c.StateDir, "firecracker.json"),
+		locate: c.Locate, noJail: c.NoJail, stateFile: filepath.Join(c.StateDir, "firecracker.json"), vms: c.VMs,
 		proveBoot: c.ProveBoot, host: c.Host, log: c.Logger, probing: make(chan struct{}, 1),
 	}
 	if d.locate == nil {

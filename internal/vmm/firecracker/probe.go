@@ -191,8 +191,14 @@ func Supports(version string) error {
 	return nil
 }
 
-// judge fills in whether guests run: KVM has to look usable each time, and one guest to have booted in this boot.
+// judge fills in whether guests run: KVM has to look usable each time, and the place of the jails, and one guest to have
+// booted in this boot.
 func (d *Driver) judge(ctx context.Context, f findings) (findings, error) {
+	if options := forbidden(d.vms); d.jails() && options != "" {
+		f.Proven, f.Why = false, fmt.Sprintf("no jail works in %s, which is mounted %s: a jail holds a program and device nodes", d.vms, options)
+		f.hint = "mount -o remount,dev,exec its file system, or put banger onto another one (BANGER_ROOT=DIR)"
+		return f, nil
+	}
 	if v := d.host.Look(); !v.Usable {
 		f.Proven, f.Why, f.hint = false, v.Why, v.Hint
 		return f, nil

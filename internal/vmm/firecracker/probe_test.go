@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"banger/internal/guest"
 	"banger/internal/host/kvm"
 	"banger/internal/testhost"
@@ -88,6 +90,40 @@ func TestProbeForgetsWhatIsUnsure(t *testing.T) {
 			if p := d.Probe(t.Context()); p.Usable || !strings.Contains(p.Why, "signal: killed") || p.Hint == "" || *tries != i+1 {
 				t.Errorf("daemon %d: %+v after %d boots", i, p, *tries)
 			}
+		}
+	}
+}
+
+// A mount may forbid what a jail needs. It is said before each VM fails of it, and counts no longer than it is so.
+func TestProbeLooksAtTheJailsMount(t *testing.T) {
+	testhost.Need(t, testhost.Root)
+	c, _ := trying(t, "echo "+guest.ProofLine)
+	program, _, _ := c.Locate()
+	c.Locate = func() (string, string, error) { return program, program, nil }
+	c.NoJail, c.VMs = false, t.TempDir()
+	if err := unix.Mount("tmpfs", c.VMs, "tmpfs", 0, "size=64k"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(c.VMs, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	d := New(c)
+	for _, m := range []struct {
+		flags uintptr
+		why   string // empty: usable
+	}{{0, ""}, {unix.MS_NODEV, "mounted nodev:"}, {unix.MS_NOEXEC, "mounted noexec:"}, {unix.MS_NODEV | unix.MS_NOEXEC, "mounted nodev, noexec:"}, {unix.MS_NOSUID, ""}} {
+		if err := unix.Mount("", c.VMs, "", unix.MS_REMOUNT|m.flags, "size=64k"); err != nil {
+			t.Fatal(err)
+		}
+		p := d.Probe(t.Context())
+		if p.Usable != (m.why == "") || !strings.Contains(p.Why, m.why) || !p.Usable && p.Hint == "" {
+			t.Errorf("flags %#x: %+v", m.flags, p)
+		}
+		c.NoJail = true
+		if p := New(c).Probe(t.Context()); !p.Usable {
+			t.Errorf("flags %#x, without jails: %+v", m.flags, p)
 		}
 	}
 }
