@@ -26,7 +26,7 @@ func (e *Engine) leases(f vmm.Features, net network.Driver) (all []store.Range) 
 // users leases the user of a VM's jail.
 func (e *Engine) users() store.Range {
 	return store.Range{
-		Kind: "user for a jail", First: e.UIDs.First, Last: e.UIDs.First + e.UIDs.Count - 1,
+		Kind: "user for a jail", First: e.UIDs.First, Last: e.UIDs.First + e.UIDs.Count - 1, Begin: e.UIDs.Begin,
 		Set: func(r *vm.VMRecord, n uint32) { r.Runtime.UID = int(n) },
 	}
 }

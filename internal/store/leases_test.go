@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"banger/internal/vm"
@@ -87,5 +88,20 @@ func TestLeaseVM(t *testing.T) {
 	}
 	if _, err := s.LeaseVM(t.Context(), "00000000000f", 1, want); vm.CodeOf(err) != vm.CodeNotFound {
 		t.Errorf("of no VM: %v", err)
+	}
+}
+
+// Who begins within its range comes to all of it.
+func TestLeasesBeginAnywhere(t *testing.T) {
+	s := open(t)
+	want := Range{Kind: "number", First: 10, Last: 13, Begin: 12, Set: func(r *vm.VMRecord, n uint32) { r.Runtime.UID = int(n) }}
+	for i, n := range []int{12, 13, 10, 11} {
+		r, err := s.CreateVM(t.Context(), record(vm.ID(fmt.Sprintf("%012x", i)), fmt.Sprintf("n%d", i)), want)
+		if err != nil || r.Runtime.UID != n {
+			t.Errorf("leased %d, %v, want %d", r.Runtime.UID, err, n)
+		}
+	}
+	if _, err := s.CreateVM(t.Context(), record("00000000000f", "late"), want); vm.CodeOf(err) != vm.CodeConflict || !strings.Contains(err.Error(), "all 4 are taken") {
+		t.Errorf("all are taken: %v", err)
 	}
 }
