@@ -84,7 +84,7 @@ func Assemble(ctx context.Context, p paths.Paths, c config.Config, log *slog.Log
 	d.Engine = engine.New(ctx, engine.Config{
 		Store: db, Handles: handles.NewCache(), Paths: p, Images: d.Images, Kernels: d.Kernels,
 		VMMs: drivers.VMMs, Disks: drivers.Disks, Networks: drivers.Networks,
-		Processes: h.Processes, Cgroups: h.Cgroups, WorkDisk: h.WorkDisk, Defaults: defaults, UIDs: uidsOf(c.Firecracker), BootID: h.BootID, Limits: h.Limits, Log: log,
+		Processes: h.Processes, Cgroups: h.Cgroups, WorkDisk: h.WorkDisk, Defaults: defaults, UIDs: uidsOf(p, c.Firecracker), BootID: h.BootID, Limits: h.Limits, Log: log,
 	})
 	d.closes = append(d.closes, d.Engine.Close)
 	rctx, cancel := context.WithTimeout(ctx, recoverWait)

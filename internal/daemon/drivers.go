@@ -38,12 +38,8 @@ func driversOf(p paths.Paths, c config.Config, kernels *kernel.Library, log *slo
 		return Drivers{}, err
 	}
 	firecracker, programs := firecrackerOf(p, c.Firecracker, kernels, log)
-	root := p.Root
-	if system, err := paths.System(); err == nil && p == system {
-		root = "" // the host's own
-	}
 	b := bridge.New(bridge.Config{
-		Name: bridge.NameFor(root), Subnet: subnet, Log: log,
+		Name: bridge.NameFor(ownRoot(p)), Subnet: subnet, Log: log,
 		Peers: c.Network.Bridge.AllowPeers, Host: c.Network.Bridge.AllowHost, Metadata: c.Network.Bridge.AllowMetadata,
 	})
 	return Drivers{
@@ -53,4 +49,12 @@ func driversOf(p paths.Paths, c config.Config, kernels *kernel.Library, log *slo
 		Networks: []network.Driver{user.New(), b, none.New()},
 		Close:    func() { b.Close() },
 	}, nil
+}
+
+// ownRoot is what a daemon is told from the host's other daemons by; empty for the one that nobody had to name.
+func ownRoot(p paths.Paths) string {
+	if system, err := paths.System(); err == nil && p == system {
+		return ""
+	}
+	return p.Root
 }

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"fmt"
 	"log/slog"
 	"slices"
 	"testing"
@@ -39,4 +40,32 @@ func TestDriversAreThoseThatCanBeAskedFor(t *testing.T) {
 		names = append(names, x.Name())
 	}
 	same("networks", vm.NetworkDrivers(), names)
+}
+
+// Two daemons know nothing of each other's users. Each begins elsewhere, as long as nobody says where they are.
+func TestUsersOfSeveralDaemons(t *testing.T) {
+	c := config.Default().Firecracker
+	system, err := paths.System()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if u := uidsOf(system, c); u.First != 900000 || u.Count != 10000 || u.Begin != 0 {
+		t.Errorf("the host's own daemon: %+v", u)
+	}
+	begins := map[uint32]bool{}
+	for i := range 100 {
+		p := paths.Under(fmt.Sprintf("/srv/banger%d", i))
+		u := uidsOf(p, c)
+		if u.First != 900000 || u.Count != 10000 || u.Begin < u.First || u.Begin >= u.First+u.Count || u != uidsOf(p, c) {
+			t.Errorf("%+v", u)
+		}
+		begins[u.Begin] = true
+	}
+	if len(begins) < 90 {
+		t.Errorf("100 daemons begin at %d places", len(begins))
+	}
+	c.FirstUID, c.UIDs = 70000, 3
+	if u := uidsOf(paths.Under("/srv/banger"), c); u.First != 70000 || u.Begin != 0 {
+		t.Errorf("with first_uid: %+v", u)
+	}
 }

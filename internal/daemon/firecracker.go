@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"hash/fnv"
 	"log/slog"
 
 	"banger/internal/binary"
@@ -26,12 +27,19 @@ func firecrackerOf(p paths.Paths, c config.Firecracker, kernels *kernel.Library,
 		},
 	})
 	driver = firecracker.New(firecracker.Config{
-		Locate: programs.Locate, NoJail: !c.Jail, StateDir: p.Cache, ProveBoot: proveBoot(kernels), Logger: log,
+		Locate: programs.Locate, NoJail: !c.Jail, StateDir: p.Cache, VMs: p.VMs(), ProveBoot: proveBoot(kernels), Logger: log,
 	})
 	return driver, programs
 }
 
-// uidsOf are the users of jails. config.Load has seen that they fit.
-func uidsOf(c config.Firecracker) engine.UIDs {
-	return engine.UIDs{First: uint32(c.FirstUID), Count: uint32(c.UIDs)} //nolint:gosec // see above
+// uidsOf are the users of jails. config.Load has seen that they fit. Daemons know nothing of each other's: unless config.toml
+// says where they are, each with a root of its own begins at another place among them, so that two seldom take the same.
+func uidsOf(p paths.Paths, c config.Firecracker) engine.UIDs {
+	u := engine.UIDs{First: uint32(c.FirstUID), Count: uint32(c.UIDs)} //nolint:gosec // see above
+	if root := ownRoot(p); root != "" && c.FirstUID == config.Default().Firecracker.FirstUID {
+		sum := fnv.New32a()
+		_, _ = sum.Write([]byte(root))
+		u.Begin = u.First + sum.Sum32()%u.Count
+	}
+	return u
 }

@@ -85,8 +85,9 @@ type Config struct {
 	guardEvery time.Duration
 }
 
-// UIDs is a range of users, and groups of the same numbers, that nobody else on the host is.
-type UIDs struct{ First, Count uint32 }
+// UIDs is a range of users, and groups of the same numbers, that nobody else on the host is, but VMs of other daemons: Begin
+// is where this one begins in it.
+type UIDs struct{ First, Count, Begin uint32 }
 
 // Engine owns the workers. Make one with New, then Recover, and Close it at the end; VMs live on.
 type Engine struct {

@@ -36,6 +36,7 @@ type world struct {
 	faults faults
 	shared *sharing // the network, where VMs share something; nil: they do not
 	store  *guarded // makes disks that have to be guarded; nil: they need not
+	jails  bool     // VMMs run in jails, from the next life of the daemon on
 
 	ensured atomic.Int32 // images and kernels asked for
 }
@@ -85,12 +86,13 @@ func (w *world) begin() *daemon {
 	must(w.t, err)
 	e := New(w.t.Context(), Config{
 		Store: db, Handles: handles.NewCache(), Paths: w.paths, Images: images{w}, Kernels: kernels{w},
-		VMMs: []vmm.Driver{&onePort{Driver: fake.New(w.host, "qemu"), ports: map[string]chan struct{}{}}}, Disks: []disk.Driver{w.disk()},
+		VMMs: []vmm.Driver{&onePort{Driver: fake.New(w.host, "qemu"), jails: w.jails, ports: map[string]chan struct{}{}}}, Disks: []disk.Driver{w.disk()},
 		Networks: []network.Driver{w.network()}, Processes: w.host, BootID: w.host.BootID(),
 		WorkDisk: func(_ context.Context, path string, _ int64) error {
 			return errors.Join(w.faults.workDisk, os.WriteFile(path, nil, 0o600))
 		},
 		Defaults: Defaults{VCPU: 1, MemoryMiB: 256, DiskSize: 1 << 30, Image: "img", Kernel: "kern", VMM: "auto", Disk: "auto", Network: "auto"},
+		UIDs:     UIDs{First: 900000, Count: 2},
 		Limits:   Limits{MemoryMiB: 4096, FreeBytes: func(string) (uint64, error) { return 1 << 40, nil }},
 		Log:      slog.New(slog.NewTextHandler(io.Discard, nil)),
 	})

@@ -48,11 +48,18 @@ const fakeFirstPID = 10_000_001
 // streams. Who dials while it is held waits in the backlog.
 type onePort struct {
 	vmm.Driver
+	jails bool
 	mu    sync.Mutex
 	ports map[string]chan struct{} // by socket: holds one token while the port is free
 }
 
 func (*onePort) Multiplexed() bool { return true }
+
+func (d *onePort) Features() vmm.Features {
+	f := d.Driver.Features()
+	f.Jails = d.jails
+	return f
+}
 
 func (d *onePort) port(sock string) chan struct{} {
 	d.mu.Lock()

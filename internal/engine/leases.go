@@ -1,7 +1,9 @@
 package engine
 
 import (
+	"context"
 	"encoding/binary"
+	"fmt"
 	"net/netip"
 
 	"banger/internal/network"
@@ -13,15 +15,34 @@ import (
 // leases are the numbers that a new VM takes for itself alone, for as long as its row lives.
 func (e *Engine) leases(f vmm.Features, net network.Driver) (all []store.Range) {
 	if f.Jails {
-		all = append(all, store.Range{
-			Kind: "user for a jail", First: e.UIDs.First, Last: e.UIDs.First + e.UIDs.Count - 1,
-			Set: func(r *vm.VMRecord, n uint32) { r.Runtime.UID = int(n) },
-		})
+		all = append(all, e.users())
 	}
 	if s := net.Subnet(); s.IsValid() {
 		all = append(all, addresses(net.Name(), s))
 	}
 	return all
+}
+
+// users leases the user of a VM's jail.
+func (e *Engine) users() store.Range {
+	return store.Range{
+		Kind: "user for a jail", First: e.UIDs.First, Last: e.UIDs.First + e.UIDs.Count - 1, Begin: e.UIDs.Begin,
+		Set: func(r *vm.VMRecord, n uint32) { r.Runtime.UID = int(n) },
+	}
+}
+
+// jailed gives a VM that was made while jails were off the user that its jail takes now.
+func (e *Engine) jailed(ctx context.Context, r vm.VMRecord) (vm.VMRecord, error) {
+	driver, err := e.vmm(r.VMM)
+	if err != nil || !driver.Features().Jails || r.Runtime.UID != 0 {
+		return r, err
+	}
+	leased, err := e.Store.LeaseVM(ctx, r.ID, r.Generation, e.users())
+	if err != nil {
+		return r, fmt.Errorf("lease a user for the jail of VM %s: %w", r.Name, err)
+	}
+	r.Runtime.UID = leased.Runtime.UID // alone: the rest may have been completed, from a row that cannot be read whole
+	return r, nil
 }
 
 // addresses leases one of a subnet's: not the network's own, the gateway's (the first) or the broadcast address.

@@ -76,6 +76,10 @@ func (w *worker) launch(ctx context.Context, r vm.VMRecord) error {
 	w.mu.Lock()
 	w.startError, w.trouble = nil, ""
 	w.mu.Unlock()
+	r, err := e.jailed(ctx, r) // first: the tap device is its user's as well
+	if err != nil {
+		return err
+	}
 	done := w.stage(r, "disk")
 	root, net, err := w.prepare(ctx, r)
 	done(err)

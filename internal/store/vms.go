@@ -106,7 +106,7 @@ func (s *Store) SharedVMs(ctx context.Context) ([]vm.VMRecord, error) {
 
 // SetWant changes the intent and the state shown meanwhile, and returns the new record. A VM wanted gone stays so.
 func (s *Store) SetWant(ctx context.Context, id vm.ID, want vm.Want, state vm.State) (vm.VMRecord, error) {
-	return s.update(ctx, id, func(r *vm.VMRecord) error {
+	return s.update(ctx, id, func(_ *sql.Tx, r *vm.VMRecord) error {
 		if r.Want == vm.WantGone && want != vm.WantGone {
 			return vm.Errorf(vm.CodeConflict, "VM %s is being removed", r.Name)
 		}
@@ -123,7 +123,7 @@ func (s *Store) SetWant(ctx context.Context, id vm.ID, want vm.Want, state vm.St
 
 // Commit changes what a worker found out, if the intent is still of this generation; else ErrStale.
 func (s *Store) Commit(ctx context.Context, id vm.ID, generation int64, change func(*vm.VMRecord)) (vm.VMRecord, error) {
-	return s.update(ctx, id, func(r *vm.VMRecord) error {
+	return s.update(ctx, id, func(_ *sql.Tx, r *vm.VMRecord) error {
 		if r.Generation != generation {
 			return ErrStale
 		}
@@ -132,7 +132,7 @@ func (s *Store) Commit(ctx context.Context, id vm.ID, generation int64, change f
 	})
 }
 
-func (s *Store) update(ctx context.Context, id vm.ID, change func(*vm.VMRecord) error) (vm.VMRecord, error) {
+func (s *Store) update(ctx context.Context, id vm.ID, change func(*sql.Tx, *vm.VMRecord) error) (vm.VMRecord, error) {
 	var out vm.VMRecord
 	stale := false
 	err := s.vital(ctx, "update a VM in", func(tx *sql.Tx) error {
@@ -144,7 +144,7 @@ func (s *Store) update(ctx context.Context, id vm.ID, change func(*vm.VMRecord) 
 			return err
 		}
 		before := r.Want
-		if err := change(&r.VMRecord); err != nil {
+		if err := change(tx, &r.VMRecord); err != nil {
 			if errors.Is(err, ErrStale) {
 				stale = true
 				return nil

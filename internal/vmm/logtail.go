@@ -31,8 +31,8 @@ func LogTail(path string, from, max int64) string {
 	if err != nil && !errors.Is(err, io.EOF) {
 		return ""
 	}
-	text := string(b[:n])
-	if start > from { // begins within a line
+	text := strings.TrimLeft(string(b[:n]), "\x00") // a hole: it was cut off, and its writer does not append
+	if start > from && len(text) == n {             // begins within a line
 		if _, rest, ok := strings.Cut(text, "\n"); ok && rest != "" {
 			text = rest
 		}

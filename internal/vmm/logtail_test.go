@@ -27,6 +27,12 @@ func TestLogTail(t *testing.T) {
 			t.Errorf("from %d, at most %d: %q, want %q", c.from, c.max, got, c.want)
 		}
 	}
+	if err := os.WriteFile(path, append(make([]byte, 4096), "one\ntwo\n"...), 0o600); err != nil { // cut off under who does not append
+		t.Fatal(err)
+	}
+	if got := LogTail(path, 0, 4<<10); got != "one\ntwo" {
+		t.Errorf("behind a hole: %q", got)
+	}
 	if got := LogTail(path+"x", 0, 100); got != "" {
 		t.Errorf("of a missing log: %q", got)
 	}

@@ -3,6 +3,7 @@ package vmm
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,15 @@ import (
 
 	"banger/internal/guest"
 )
+
+// unsure is the error of a boot that was too slow, or whose VMM somebody ended.
+type unsure struct{ error }
+
+// Unsure says that a boot which failed Prove tells nothing certain of the host: it may have been busy, or short of memory.
+func Unsure(err error) bool {
+	var u unsure
+	return errors.As(err, &u)
+}
 
 // Prove runs a VMM whose guest, booted with guest.ArgProve, has its console on the VMM's standard output, until it prints
 // guest.ProofLine, and returns how long that took. The process has ended on return, whatever happened: most kills it, and
@@ -45,9 +55,13 @@ func Prove(ctx context.Context, most time.Duration, binary string, args ...strin
 	case proven:
 		return took, nil
 	case late:
-		return 0, fmt.Errorf("it printed nothing of use in %v", most)
+		return 0, unsure{fmt.Errorf("it printed nothing of use in %v", most)}
 	}
-	if words := strings.TrimSpace(stderr.String()); words != "" {
+	words := strings.TrimSpace(stderr.String())
+	if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+		return 0, unsure{fmt.Errorf("%v; it said %.200q", cmd.ProcessState, cmp.Or(words, last))}
+	}
+	if words != "" {
 		return 0, errors.New(words)
 	}
 	if last != "" {

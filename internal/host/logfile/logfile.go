@@ -25,8 +25,9 @@ const pause = 250 * time.Millisecond
 func Old(path string) string { return path + ".1" }
 
 // Bound keeps the log at path near max bytes until ctx ends, whose error it returns. Each time the log is larger, its
-// last max/2 bytes, from the beginning of a line, replace Old(path), and it is cut to nothing. Its writer must have
-// opened it for appending (O_APPEND), and goes on at its new end; what it writes between the copy and the cut is lost.
+// last max/2 bytes, from the beginning of a line, replace Old(path), and it is cut to nothing. A writer that has opened it
+// for appending (O_APPEND) goes on at its new end; one that has not, where it was, behind a hole: zeros that take no space
+// and do not count. What either writes between the copy and the cut is lost.
 // On a full disk nothing is kept, and it is cut all the same. In between looks the log can grow past max by what its
 // writer manages in a quarter of a second.
 //
@@ -92,9 +93,24 @@ func cut(ctx context.Context, path string, max int64) (err error) {
 	if !info.Mode().IsRegular() {
 		return errIrregular
 	}
+	if info.Size()-hole(f, info.Size()) <= max {
+		return nil
+	}
 	// Where its end cannot be kept, most likely on a full disk, a bounded log is worth more than a whole one.
 	kerr := keep(ctx, f, info.Size(), max/2, Old(path))
 	return errors.Join(kerr, act.Do(ctx, "log.cut", func() error { return f.Truncate(0) }))
+}
+
+// hole is how much of a file is a hole at its beginning: 0 as well where that cannot be told.
+func hole(f *os.File, size int64) int64 {
+	data, err := f.Seek(0, unix.SEEK_DATA)
+	if errors.Is(err, unix.ENXIO) { // there is none
+		return size
+	}
+	if err != nil {
+		return 0
+	}
+	return data
 }
 
 // keep writes the last n of size bytes to the file old, by way of a temporary one. The first line is left out unless it
@@ -105,7 +121,7 @@ func keep(ctx context.Context, f *os.File, size, n int64, old string) (err error
 	if err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
-	last = afterLineEnd(last[:got])
+	last = afterLineEnd(bytes.TrimLeft(last[:got], "\x00"))
 	tmp := old + ".tmp" // one Bound a log: nobody else writes it, and a crash leaves at most this one
 	defer func() {
 		if err != nil {

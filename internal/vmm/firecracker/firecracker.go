@@ -14,7 +14,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -33,6 +32,7 @@ type Config struct {
 	// NoJail runs VMMs as the daemon's own user, outside any jail.
 	NoJail   bool
 	StateDir string // an existing directory for firecracker.json: what was found out in this boot of the host
+	VMs      string // the directory below which VMs' directories, and their jails, are; empty = its mount is not looked at
 
 	// ProveBoot returns a kernel and an initramfs that honours guest.ArgProve. Nil: this driver is never usable.
 	ProveBoot func(ctx context.Context) (kernel, initramfs string, err error)
@@ -46,6 +46,7 @@ type Driver struct {
 	locate    func() (firecracker, jailer string, err error)
 	noJail    bool
 	stateFile string
+	vms       string
 	proveBoot func(ctx context.Context) (kernel, initramfs string, err error)
 	host      kvm.Host
 	log       *slog.Logger
@@ -59,7 +60,7 @@ var _ vmm.Driver = (*Driver)(nil)
 // New makes a driver. It does not look at the host yet.
 func New(c Config) *Driver {
 	d := &Driver{
-		locate: c.Locate, noJail: c.NoJail, stateFile: filepath.Join(c.StateDir, "firecracker.json"),
+		locate: c.Locate, noJail: c.NoJail, stateFile: filepath.Join(c.StateDir, "firecracker.json"), vms: c.VMs,
 		proveBoot: c.ProveBoot, host: c.Host, log: c.Logger, probing: make(chan struct{}, 1),
 	}
 	if d.locate == nil {
@@ -93,9 +94,10 @@ func (d *Driver) AccelOf(id proc.Identity) string {
 	return "kvm"
 }
 
-// Find implements vmm.Driver. A process counts when it is a Firecracker (or the jailer that is about to become one) with
-// this VM's id among its arguments, and with either this API socket among them or this VM's jail as its root directory,
-// which only root could have given it. Anybody can give a process of theirs any command line.
+// Find implements vmm.Driver. A process counts when it has this VM's id among its arguments, and either this API socket
+// (the jailer that is about to become it: this VM's jail) among them too, as a process of our own user, or this VM's jail
+// as its root directory, which only root could have given it. Anybody can give a process of theirs any command line. What
+// the program is called says nothing: it is what config.toml names.
 func (d *Driver) Find(_ context.Context, ref vmm.Ref) (proc.Identity, bool, error) {
 	ids, err := proc.Find(func(args []string) bool { return named(args, ref) })
 	if err != nil {
@@ -109,17 +111,8 @@ func (d *Driver) Find(_ context.Context, ref vmm.Ref) (proc.Identity, bool, erro
 	return proc.Identity{}, false, nil
 }
 
-// named says whether a command line is that of the VM's VMM, or of its jailer.
-func named(args []string, ref vmm.Ref) bool {
-	if len(args) == 0 {
-		return false
-	}
-	program := filepath.Base(args[0])
-	if !strings.Contains(program, "firecracker") && !strings.Contains(program, "jailer") {
-		return false
-	}
-	return valueOf(args, "--id") == string(ref.ID)
-}
+// named says whether a command line may be that of the VM's VMM, or of its jailer.
+func named(args []string, ref vmm.Ref) bool { return valueOf(args, "--id") == string(ref.ID) }
 
 // serves is the proof.
 func (d *Driver) serves(id proc.Identity, ref vmm.Ref) bool {

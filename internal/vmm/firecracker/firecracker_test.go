@@ -118,13 +118,14 @@ func TestNamed(t *testing.T) {
 		{"/usr/bin/firecracker", "--id", "0123456789ab", "--api-sock", "/r/api.sock"},
 		{"/firecracker-v1.12.1-x86_64", "--id", "0123456789ab", "--start-time-us", "1"},
 		{"/opt/jailer", "--id", "0123456789ab", "--exec-file", "/opt/firecracker"},
+		{"/opt/fc", "--id", "0123456789ab", "--api-sock", "/r/api.sock"},
 	} {
 		if !named(args, ref) {
 			t.Errorf("%q is not taken for it", args)
 		}
 	}
 	for _, args := range [][]string{
-		nil, {}, {"firecracker"}, {"firecracker", "--id"}, {"firecracker", "--id", "0123456789ac"}, {"vi", "--id", "0123456789ab"},
+		nil, {}, {"firecracker"}, {"firecracker", "--id"}, {"firecracker", "--id", "0123456789ac"},
 	} {
 		if named(args, ref) {
 			t.Errorf("%q is taken for it", args)
@@ -142,7 +143,7 @@ func TestFindWantsProof(t *testing.T) {
 	if id, ok, err := New(Config{StateDir: dir}).Find(t.Context(), c.Ref()); ok || err != nil {
 		t.Errorf("found %+v, %v", id, err)
 	}
-	impostor(t, "firecracker", "--id", string(c.ID), "--api-sock", c.APISock)
+	impostor(t, "/opt/fc", "--id", string(c.ID), "--api-sock", c.APISock) // whatever config.toml calls it
 	if _, ok, err := New(Config{StateDir: dir}).Find(t.Context(), c.Ref()); !ok || err != nil {
 		t.Errorf("the real one is not found: %v", err)
 	}
@@ -160,6 +161,29 @@ func impostor(t *testing.T, args ...string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = stdin.Close(); _ = cmd.Wait() })
+}
+
+// A driver that jails never starts a VMM as root instead.
+func TestNoJailWithoutAUser(t *testing.T) {
+	testhost.Need(t, testhost.Root) // else there are no jails
+	dir := testhost.Dir(t)
+	program := filepath.Join(dir, "firecracker")
+	if err := os.WriteFile(program, []byte("#!/bin/sh\necho 'Firecracker v1.12.1'\ntouch "+filepath.Join(dir, "ran")+"\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	c := config()
+	c.Dir, c.APISock, c.AgentSock = dir, filepath.Join(dir, "api.sock"), filepath.Join(dir, "agent.sock")
+	c.Console, c.Log = filepath.Join(dir, "console"), filepath.Join(dir, "log")
+	d := New(Config{StateDir: dir, Locate: func() (string, string, error) { return program, program, nil }})
+	if _, exited, err := d.Launch(t.Context(), c); vm.CodeOf(err) != vm.CodeInternal || vm.HintOf(err) == "" {
+		t.Errorf("launched: %v", err)
+		if exited != nil {
+			<-exited
+		}
+	}
+	if _, err := os.Stat(filepath.Join(dir, "ran")); err == nil {
+		t.Error("it ran")
+	}
 }
 
 func located(program string) func() (string, string, error) {

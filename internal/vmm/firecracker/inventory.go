@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"banger/internal/host/file"
 	"banger/internal/host/proc"
@@ -21,7 +22,8 @@ func (d *Driver) Kinds(p inventory.Place) []inventory.Kind {
 	}
 }
 
-// machines are the Firecrackers, and jailers, with an id among their arguments that one of our VMs could have.
+// machines are the processes with an id among their arguments that one of our VMs could have, and with either a proof that
+// they are such a VM's or the name of a Firecracker, or jailer.
 func (d *Driver) machines(p inventory.Place) (all []vmm.Machine, err error) {
 	found, err := proc.Find(func(args []string) bool { return idOf(args) != "" })
 	if err != nil {
@@ -35,7 +37,7 @@ func (d *Driver) machines(p inventory.Place) (all []vmm.Machine, err error) {
 		id := idOf(args)
 		ref := refOf(p, id)
 		served := d.serves(process, ref)
-		if id == "" || !proc.Alive(process) {
+		if id == "" || !served && !known(args) || !proc.Alive(process) {
 			continue
 		}
 		m := vmm.Machine{ID: id, Process: process, Program: filepath.Base(args[0])}
@@ -56,10 +58,16 @@ func refOf(p inventory.Place, id vm.ID) vmm.Ref {
 // idOf is the VM of a Firecracker's command line; empty when it names none.
 func idOf(args []string) vm.ID {
 	id, err := vm.ParseID(valueOf(args, "--id"))
-	if err != nil || !named(args, vmm.Ref{ID: id}) {
+	if err != nil {
 		return ""
 	}
 	return id
+}
+
+// known says that a program has a name that Firecrackers and jailers have: other programs take an --id too.
+func known(args []string) bool {
+	program := filepath.Base(args[0])
+	return strings.Contains(program, "firecracker") || strings.Contains(program, "jailer")
 }
 
 // jails are the directories that processes had as their root.

@@ -16,10 +16,12 @@ func TestInventory(t *testing.T) {
 	dir := testhost.Dir(t)
 	p := inventory.Place{Root: dir, Run: filepath.Join(dir, "run"), VMs: filepath.Join(dir, "vms")}
 	const ours, theirs, jailed = vm.ID("00000000000a"), vm.ID("00000000000b"), vm.ID("00000000000c")
+	const renamed, other = vm.ID("00000000000d"), vm.ID("00000000000e")
 	impostor(t, "firecracker", "--id", string(ours), "--api-sock", filepath.Join(p.Sockets(ours), "api.sock"))
 	impostor(t, "firecracker", "--id", string(theirs), "--api-sock", filepath.Join(dir, "run2", string(theirs), "api.sock"))
 	impostor(t, "firecracker", "--id", "web", "--api-sock", filepath.Join(p.Run, "web", "api.sock"))
-	impostor(t, "tail", "--id", string(ours), "--api-sock", filepath.Join(p.Sockets(ours), "api.sock"))
+	impostor(t, "tail", "--id", string(other), "--api-sock", filepath.Join(dir, "run2", string(other), "api.sock"))
+	impostor(t, "/opt/fc", "--id", string(renamed), "--api-sock", filepath.Join(p.Sockets(renamed), "api.sock"))
 	kinds := New(Config{StateDir: dir}).Kinds(p)
 	all, err := kinds[0].List(t.Context())
 	if err != nil {
@@ -32,7 +34,7 @@ func TestInventory(t *testing.T) {
 			t.Errorf("%+v", o)
 		}
 	}
-	if seen[ours] != 1 || seen[theirs] != 1 {
+	if seen[ours] != 1 || seen[theirs] != 1 || seen[renamed] != 1 || seen[other] != 0 {
 		t.Errorf("found %+v", all)
 	}
 

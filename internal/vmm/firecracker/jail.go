@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -23,6 +24,23 @@ import (
 // block devices as nodes. Nothing in it is secret, and nothing that can be written is another VM's.
 //
 // It lies in the VM's own directory: on the disks' file system, found by rule, and gone with the VM.
+
+// forbidden says what the mount of a directory forbids that a jail needs: "nodev", say; empty when nothing.
+func forbidden(dir string) string {
+	const noDev, noExec = 4, 8 // ST_NODEV, ST_NOEXEC of statfs(2)
+	var st unix.Statfs_t
+	if unix.Statfs(dir, &st) != nil {
+		return "" // who makes a jail there will be told
+	}
+	var all []string
+	if st.Flags&noDev != 0 {
+		all = append(all, "nodev")
+	}
+	if st.Flags&noExec != 0 {
+		all = append(all, "noexec")
+	}
+	return strings.Join(all, ", ")
+}
 
 // jailBase is the jailer's --chroot-base-dir.
 func jailBase(ref vmm.Ref) string { return filepath.Join(ref.Dir, "jail") }
@@ -75,11 +93,9 @@ func furnish(ctx context.Context, root string, c vmm.Config) (f files, err error
 		logs[inMetrics] = c.Metrics
 	}
 	for name, path := range logs {
-		log, err := vmm.OpenLog(ctx, path)
-		if err != nil {
+		if err := beginLog(ctx, path); err != nil {
 			return f, err
 		}
-		_ = log.Close()
 		if err := give(ctx, path, filepath.Join(root, name), c.UID); err != nil {
 			return f, err
 		}

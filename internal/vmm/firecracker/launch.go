@@ -27,6 +27,10 @@ func (d *Driver) Launch(ctx context.Context, c vmm.Config) (proc.Identity, <-cha
 }
 
 func (d *Driver) launch(ctx context.Context, c vmm.Config) (_ proc.Identity, _ <-chan string, err error) {
+	if d.jails() && c.UID == 0 {
+		return proc.Identity{}, nil, vm.Errorf(vm.CodeInternal, "put its VMM into a jail: the VM has no user for it, and root is in none").
+			WithHint("stop the VM and start it again, which gives it a user; report it if that does not help")
+	}
 	f, err := d.find(ctx)
 	if err != nil {
 		return proc.Identity{}, nil, err
@@ -60,7 +64,7 @@ func (d *Driver) launch(ctx context.Context, c vmm.Config) (_ proc.Identity, _ <
 		}
 	}()
 	s := vmm.Spawn{Binary: f.Binary, Log: c.Log, Stdout: c.Console, Cgroup: c.Cgroup}
-	if d.noJail || c.UID == 0 {
+	if !d.jails() {
 		return d.launchFree(ctx, c, s)
 	}
 	return d.launchJailed(ctx, c, s, f.Jailer)
@@ -84,11 +88,9 @@ func (d *Driver) launchFree(ctx context.Context, c vmm.Config, s vmm.Spawn) (pro
 		if path == "" {
 			continue
 		}
-		log, err := vmm.OpenLog(ctx, path) // Firecracker wants them there
-		if err != nil {
+		if err := beginLog(ctx, path); err != nil {
 			return proc.Identity{}, nil, err
 		}
-		_ = log.Close()
 	}
 	path := filepath.Join(c.Dir, configFile)
 	if err := act.Do(ctx, "configuration", func() error { return os.WriteFile(path, conf, 0o600) }); err != nil {
@@ -96,6 +98,15 @@ func (d *Driver) launchFree(ctx context.Context, c vmm.Config, s vmm.Spawn) (pro
 	}
 	s.Args = []string{"--id", string(c.ID), "--api-sock", c.APISock, "--config-file", path}
 	return s.Start(ctx)
+}
+
+// beginLog makes a file that Firecracker wants to be there, with nothing in it: it does not append, but writes from the
+// file's beginning on, over what an earlier run has said.
+func beginLog(ctx context.Context, path string) error {
+	if err := act.Do(ctx, "log", func() error { return os.WriteFile(path, nil, 0o600) }); err != nil {
+		return fmt.Errorf("begin the VMM's log: %w", err)
+	}
+	return nil
 }
 
 // launchJailed starts it in a jail, and links the sockets to where they are looked for: a jail's path may be longer than

@@ -19,7 +19,7 @@ import (
 func TestRealDeepDirectory(t *testing.T) {
 	dir := host(t)
 	testhost.Leaks(t)
-	d, c := realDriver(dir), machine(t, dir, jailedUID)
+	d, c := realDriver(dir, jailedUID), machine(t, dir, jailedUID)
 	deep := filepath.Join(dir, strings.Repeat("d", 90), string(c.ID))
 	if err := errors.Join(os.MkdirAll(filepath.Dir(deep), 0o700), os.Rename(c.Dir, deep)); err != nil {
 		t.Fatal(err)
@@ -43,7 +43,7 @@ func TestRealCgroup(t *testing.T) {
 	dir := host(t)
 	testhost.Need(t, testhost.Cgroup)
 	testhost.Leaks(t)
-	d, c := realDriver(dir), machine(t, dir, jailedUID)
+	d, c := realDriver(dir, jailedUID), machine(t, dir, jailedUID)
 	c.Cgroup = testhost.MakeCgroup(t, "banger-test-"+string(c.ID))
 	id, exited := launch(t, d, c)
 	awaitAPI(t, c)

@@ -72,14 +72,19 @@ func (d *Driver) find(ctx context.Context) (findings, error) {
 	if err != nil {
 		return findings{}, fmt.Errorf("probe firecracker: %w", err)
 	}
-	if d.found != nil && !d.found.pending && d.found.same(f) && d.found.Jailer == f.Jailer {
-		return *d.found, nil
+	if d.found == nil || !d.found.same(f) || d.found.Jailer != f.Jailer {
+		if f, err = d.recall(ctx, f); err != nil {
+			return findings{}, fmt.Errorf("probe firecracker: %w", err)
+		}
+		d.found = &f
 	}
-	f, err = d.look(ctx, f)
+	f, err = d.judge(ctx, *d.found)
 	if err != nil {
 		return findings{}, fmt.Errorf("probe firecracker: %w", err)
 	}
-	d.found = &f
+	if f.Tried && !d.found.Tried { // what else was seen is of this moment only
+		d.found = &f
+	}
 	return f, nil
 }
 
@@ -108,15 +113,15 @@ func (d *Driver) programs() (findings, error) {
 	return f, err
 }
 
-// look completes what programs found.
-func (d *Driver) look(ctx context.Context, f findings) (findings, error) {
+// recall completes what programs found by what an earlier daemon found out, else by running it.
+func (d *Driver) recall(ctx context.Context, f findings) (findings, error) {
 	var err error
 	if known, ok := load(d.stateFile, f); ok {
 		f.Version, f.Proven, f.Tried, f.Why = known.Version, known.Proven, known.Tried, known.Why
 	} else if f.Version, err = d.version(ctx, f); err != nil {
 		return findings{}, err
 	}
-	return d.judge(ctx, f)
+	return f, nil
 }
 
 // Program finds a program, by its path or its name in PATH, and all symlinks' end: the jailer opens it by its own name.
@@ -186,8 +191,14 @@ func Supports(version string) error {
 	return nil
 }
 
-// judge fills in whether guests run: KVM has to look usable each time, and one guest to have booted in this boot.
+// judge fills in whether guests run: KVM has to look usable each time, and the place of the jails, and one guest to have
+// booted in this boot.
 func (d *Driver) judge(ctx context.Context, f findings) (findings, error) {
+	if options := forbidden(d.vms); d.jails() && options != "" {
+		f.Proven, f.Why = false, fmt.Sprintf("no jail works in %s, which is mounted %s: a jail holds a program and device nodes", d.vms, options)
+		f.hint = "mount -o remount,dev,exec its file system, or put banger onto another one (BANGER_ROOT=DIR)"
+		return f, nil
+	}
 	if v := d.host.Look(); !v.Usable {
 		f.Proven, f.Why, f.hint = false, v.Why, v.Hint
 		return f, nil
@@ -215,6 +226,10 @@ func (d *Driver) judge(ctx context.Context, f findings) (findings, error) {
 	}
 	f.Tried = true
 	d.log.Info("tried Firecracker", "proven", f.Proven, "why", f.Why)
+	if vmm.Unsure(err) { // holds for this daemon alone
+		f.hint = "the host may have been too busy: 'banger daemon stop', which VMs outlive, and the next daemon tries it again"
+		return f, nil
+	}
 	if err := save(ctx, d.stateFile, f); err != nil {
 		d.log.Warn("Firecracker will be proven again at the next start", "error", err)
 	}

@@ -47,7 +47,7 @@ func launcher(text string) int {
 		fmt.Println(err)
 		return 1
 	}
-	id, _, err := realDriver(filepath.Dir(c.Kernel)).Launch(context.Background(), c)
+	id, _, err := realDriver(filepath.Dir(c.Kernel), c.UID).Launch(context.Background(), c)
 	if err != nil {
 		fmt.Println(err)
 		return 1
@@ -79,9 +79,10 @@ func launchAndDie(t *testing.T, c vmm.Config) {
 	}
 }
 
-// realDriver is one over the real Firecracker, with its findings and the guest that proves KVM in dir.
-func realDriver(dir string) *Driver {
-	return New(Config{StateDir: dir, ProveBoot: func(context.Context) (string, string, error) {
+// realDriver is one over the real Firecracker, for machines of user uid (0: without jails), with its findings and the
+// guest that proves KVM in dir.
+func realDriver(dir string, uid int) *Driver {
+	return New(Config{NoJail: uid == 0, StateDir: dir, ProveBoot: func(context.Context) (string, string, error) {
 		return filepath.Join(dir, "proof"), filepath.Join(dir, "initramfs"), nil
 	}})
 }
@@ -137,7 +138,7 @@ func TestRealSuite(t *testing.T) {
 			testhost.Leaks(t)
 			vmmtest.Suite(t, func(*testing.T) vmmtest.Env {
 				return vmmtest.Env{
-					Driver: realDriver(dir), Processes: vmm.HostProcesses{}, LaunchAndDie: launchAndDie,
+					Driver: realDriver(dir, uid), Processes: vmm.HostProcesses{}, LaunchAndDie: launchAndDie,
 					Config: func(t *testing.T) vmm.Config { return machine(t, dir, uid) },
 				}
 			})
@@ -183,7 +184,7 @@ func awaitAPI(t *testing.T, c vmm.Config) *API {
 func TestRealAPI(t *testing.T) {
 	dir := host(t)
 	testhost.Leaks(t)
-	d, c := realDriver(dir), machine(t, dir, jailedUID)
+	d, c := realDriver(dir, jailedUID), machine(t, dir, jailedUID)
 	launch(t, d, c)
 	api := awaitAPI(t, c)
 	if v, err := api.Version(t.Context()); err != nil || Supports(v) != nil {
@@ -219,7 +220,7 @@ func TestRealAPI(t *testing.T) {
 func TestRealJail(t *testing.T) {
 	dir := host(t)
 	testhost.Leaks(t)
-	d := realDriver(dir)
+	d := realDriver(dir, jailedUID)
 	a, b := machine(t, dir, jailedUID), machine(t, dir, jailedUID+1)
 	for _, c := range []vmm.Config{a, b} {
 		id, _ := launch(t, d, c)

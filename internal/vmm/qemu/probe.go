@@ -39,33 +39,34 @@ func (d *Driver) find(ctx context.Context) (findings, error) {
 	case <-ctx.Done():
 		return findings{}, fmt.Errorf("probe qemu: %w", ctx.Err())
 	}
-	if d.found != nil {
-		return d.settle(ctx)
+	if d.found == nil {
+		f, err := d.lookAtHost(ctx)
+		if err != nil {
+			return findings{}, fmt.Errorf("probe qemu: %w", err)
+		}
+		d.found = &f
 	}
-	f, err := d.lookAtHost(ctx)
+	f, err := d.settle(ctx)
 	if err != nil {
 		return findings{}, fmt.Errorf("probe qemu: %w", err)
 	}
-	d.found = &f
 	return f, nil
 }
 
-// settle returns what was found, trying once more to prove KVM where there was nothing to boot yet: on a new host the
-// first question comes before the first kernel. Callers hold d.probing.
+// settle returns what was found, with the verdict on KVM of this moment: its device may go and come back, and on a new host
+// the first question comes before the first kernel. Only what a boot proved is remembered. Callers hold d.probing.
 func (d *Driver) settle(ctx context.Context) (findings, error) {
 	f := *d.found
-	if f.KVM != kvmUnknown || d.proveBoot == nil {
-		return f, nil
-	}
 	if err := d.judgeKVM(ctx, &f); err != nil {
 		return findings{}, err
 	}
-	if f.KVM != d.found.KVM {
-		if err := saveFindings(ctx, d.stateFile, f); err != nil {
-			d.log.Warn("KVM will be proven again at the next start", "error", err)
-		}
+	if f.KVM == d.found.KVM || f.KVM != kvmProven && f.KVM != kvmDisproven {
+		return f, nil
 	}
 	d.found = &f
+	if err := saveFindings(ctx, d.stateFile, f); err != nil {
+		d.log.Warn("KVM will be proven again at the next start", "error", err)
+	}
 	return f, nil
 }
 
@@ -82,19 +83,14 @@ func (d *Driver) lookAtHost(ctx context.Context) (findings, error) {
 	f, known := loadFindings(d.stateFile, findings{
 		BootID: proc.BootID(), Binary: binary, Size: program.Size(), ModTime: program.ModTime().UnixNano(),
 	})
-	if !known {
-		if err := d.tryQEMU(ctx, &f); err != nil {
-			return findings{}, err
-		}
+	if known {
+		return f, nil
 	}
-	before := f.KVM
-	if err := d.judgeKVM(ctx, &f); err != nil {
+	if err := d.tryQEMU(ctx, &f); err != nil {
 		return findings{}, err
 	}
-	if !known || f.KVM != before {
-		if err := saveFindings(ctx, d.stateFile, f); err != nil {
-			d.log.Warn("the host will be probed again at the next start", "error", err)
-		}
+	if err := saveFindings(ctx, d.stateFile, f); err != nil {
+		d.log.Warn("the host will be probed again at the next start", "error", err)
 	}
 	return f, nil
 }

@@ -243,6 +243,37 @@ func TestKVMIsProvenOnceThereIsAKernel(t *testing.T) {
 	}
 }
 
+// A device that goes, or comes back, counts at once; what a boot proved is remembered meanwhile.
+func TestKVMIsLookedAtEachTime(t *testing.T) {
+	dir := t.TempDir()
+	d, _ := stub(t, dir)
+	script := read(t, d.binary) + `case "$*" in *banger.prove=1*) printf 'BANGER-GUEST-RUNS\r\n';; esac` + "\n"
+	if err := os.WriteFile(d.binary, []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write(t, d.host.CPUInfo, svm)
+	tries := 0
+	d.proveBoot = func(context.Context) (string, string, error) { tries++; return "/k/vmlinux", "/k/initramfs", nil }
+	for _, there := range []bool{false, true, false, true} {
+		if there {
+			write(t, d.host.Device, "")
+		} else {
+			_ = os.Remove(d.host.Device)
+		}
+		next, _ := stub(t, dir)
+		next.proveBoot = d.proveBoot
+		for _, d := range []*Driver{d, next} {
+			p := d.Probe(t.Context())
+			if (p.Accel == "kvm") != there || there != (p.Hint == "") || !there && !strings.Contains(p.Why, "there is no ") {
+				t.Errorf("device there %v: %+v", there, p)
+			}
+		}
+	}
+	if tries != 1 {
+		t.Errorf("a boot was tried %d times", tries)
+	}
+}
+
 func TestParseVersion(t *testing.T) {
 	for in, want := range map[string]string{
 		"QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18+b3)\nCopyright": "7.2.22",

@@ -1,0 +1,60 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"banger/internal/vm"
+)
+
+// A VM that was made while jails were off has one from its next start on, as "doctor" promises, and a user of its own.
+func TestJailFromTheNextStartOn(t *testing.T) {
+	w := newWorld(t)
+	d := w.start()
+	var made []vm.VMRecord
+	for i := range 3 {
+		made = append(made, d.run(fmt.Sprintf("v%d", i), false))
+	}
+	launches := len(w.host.Launched())
+	d.kill()
+
+	w.jails = true
+	d = w.start()
+	if n := len(w.host.Launched()); n != launches {
+		t.Fatalf("%d launches: VMs that ran were started anew", n-launches)
+	}
+	again := func(name string) (vm.VMRecord, error) {
+		t.Helper()
+		r, err := d.Stop(t.Context(), name, false, 0)
+		must(t, err)
+		_, err = d.AwaitStopped(t.Context(), r.ID, nil)
+		must(t, err)
+		_, err = d.Start(t.Context(), name)
+		must(t, err)
+		return d.AwaitStarted(t.Context(), r.ID, nil)
+	}
+	for i, want := range []int{900000, 900001} {
+		for range 2 { // and keeps it
+			r, err := again(made[i].Name)
+			must(t, err)
+			c := w.host.Launched()[len(w.host.Launched())-1]
+			if c.ID != r.ID || c.UID != want || r.Runtime.UID != want {
+				t.Errorf("%s runs as user %d, recorded as %d, want %d", r.Name, c.UID, r.Runtime.UID, want)
+			}
+		}
+	}
+	launches = len(w.host.Launched())
+	if _, err := again(made[2].Name); vm.CodeOf(err) != vm.CodeConflict || len(w.host.Launched()) != launches {
+		t.Errorf("no user is free: %v, %d launches", err, len(w.host.Launched())-launches)
+	}
+	_, err := d.Delete(t.Context(), made[0].Name)
+	must(t, err)
+	must(t, d.AwaitGone(context.WithoutCancel(t.Context()), made[0].ID, nil))
+	_, err = d.Start(t.Context(), made[2].Name)
+	must(t, err)
+	r, err := d.AwaitStarted(t.Context(), made[2].ID, nil)
+	if err != nil || r.Runtime.UID != 900000 {
+		t.Errorf("after one became free: user %d, %v", r.Runtime.UID, err)
+	}
+}

@@ -1,0 +1,55 @@
+package firecracker
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"banger/internal/testhost"
+)
+
+// Firecracker does not append to its files: an earlier run's content would be half overwritten, and its own words would
+// stand before where they are looked for.
+func TestFilesBeginWithEachLaunch(t *testing.T) {
+	for name, uid := range map[string]int{"jailed": 47001, "free": 0} {
+		t.Run(name, func(t *testing.T) {
+			if uid != 0 {
+				testhost.Need(t, testhost.Root)
+			}
+			testhost.Leaks(t)
+			dir := testhost.Dir(t)
+			c := machine(t, dir, uid)
+			program := filepath.Join(dir, "fc")
+			script := "#!/bin/sh\n[ \"$1\" = --version ] && echo 'Firecracker v1.12.1' && exit\nexec 3<> " + c.Log + "; echo 'it has no luck' >&3; exit 3\n"
+			err := errors.Join(os.WriteFile(program, []byte(script), 0o700),
+				os.WriteFile(c.Log, []byte(strings.Repeat("words of an earlier run\n", 9)), 0o600),
+				os.WriteFile(c.Metrics, []byte("{}\n{}\n"), 0o600))
+			for _, shared := range []string{c.Kernel, c.Initramfs, c.Modules.Path} {
+				err = errors.Join(err, os.WriteFile(shared, nil, 0o644))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			d := New(Config{StateDir: dir, NoJail: uid == 0, Locate: func() (string, string, error) { return program, program, nil }})
+			for range 2 {
+				how := ""
+				if _, exited, err := d.Launch(t.Context(), c); err != nil { // it had ended before it was looked at
+					how = err.Error()
+				} else {
+					how = <-exited
+				}
+				if !strings.HasSuffix(how, "exit status 3: it has no luck") {
+					t.Errorf("it ended with %q", how)
+				}
+				if b, err := os.ReadFile(c.Log); string(b) != "it has no luck\n" {
+					t.Errorf("its log is %q, %v", b, err)
+				}
+				if b, err := os.ReadFile(c.Metrics); len(b) != 0 || err != nil {
+					t.Errorf("its metrics are %q, %v", b, err)
+				}
+			}
+		})
+	}
+}

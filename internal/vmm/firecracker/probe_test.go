@@ -1,0 +1,129 @@
+package firecracker
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"banger/internal/guest"
+	"banger/internal/host/kvm"
+	"banger/internal/testhost"
+)
+
+// trying is the configuration of a Firecracker that is a shell script, on a host where KVM looks usable, and how often a
+// boot was tried.
+func trying(t *testing.T, boots string) (Config, *int) {
+	t.Helper()
+	dir := testhost.Dir(t)
+	tries := 0
+	c := Config{NoJail: true, StateDir: dir, Locate: located(filepath.Join(dir, "firecracker")),
+		Host: kvm.Host{Device: filepath.Join(dir, "kvm"), CPUInfo: filepath.Join(dir, "cpuinfo")},
+		ProveBoot: func(context.Context) (string, string, error) {
+			tries++
+			return "/k", "/i", nil
+		}}
+	script := "#!/bin/sh\n[ \"$1\" = --version ] && echo 'Firecracker v1.12.1' && exit\n" + boots + "\n"
+	err := errors.Join(os.WriteFile(filepath.Join(dir, "firecracker"), []byte(script), 0o700),
+		os.WriteFile(c.Host.Device, nil, 0o600), os.WriteFile(c.Host.CPUInfo, []byte("flags\t: fpu svm\n"), 0o600))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c, &tries
+}
+
+// What a boot proved is remembered, but KVM has to look usable each time.
+func TestProbeLooksAtKVMEachTime(t *testing.T) {
+	c, tries := trying(t, "echo "+guest.ProofLine)
+	d := New(c)
+	if p := d.Probe(t.Context()); !p.Usable || p.Accel != "kvm" {
+		t.Fatalf("with KVM: %+v", p)
+	}
+	if err := os.Remove(c.Host.Device); err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range []*Driver{d, New(c)} {
+		if p := d.Probe(t.Context()); p.Usable || p.Accel != "" || !strings.Contains(p.Why, "there is no ") || p.Hint == "" {
+			t.Errorf("its device is gone: %+v", p)
+		}
+	}
+	if err := os.WriteFile(c.Host.Device, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range []*Driver{d, New(c)} {
+		if p := d.Probe(t.Context()); !p.Usable || !strings.Contains(p.Why, "a guest booted") || *tries != 1 {
+			t.Errorf("its device is back: %+v after %d boots", p, *tries)
+		}
+	}
+}
+
+// KVM that comes later is tried then.
+func TestProbeTriesKVMThatComesLater(t *testing.T) {
+	c, tries := trying(t, "echo "+guest.ProofLine)
+	if err := os.Rename(c.Host.Device, c.Host.Device+"x"); err != nil {
+		t.Fatal(err)
+	}
+	d := New(c)
+	if p := d.Probe(t.Context()); p.Usable || *tries != 0 {
+		t.Fatalf("without KVM: %+v after %d boots", p, *tries)
+	}
+	if err := os.Rename(c.Host.Device+"x", c.Host.Device); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if p := d.Probe(t.Context()); !p.Usable || *tries != 1 {
+			t.Errorf("with KVM: %+v after %d boots", p, *tries)
+		}
+	}
+}
+
+// That somebody killed the VMM that was to prove KVM says nothing of KVM: another daemon tries it again, this one does not.
+func TestProbeForgetsWhatIsUnsure(t *testing.T) {
+	c, tries := trying(t, "kill -9 $$")
+	for i := range 2 {
+		d := New(c)
+		for range 2 {
+			if p := d.Probe(t.Context()); p.Usable || !strings.Contains(p.Why, "signal: killed") || p.Hint == "" || *tries != i+1 {
+				t.Errorf("daemon %d: %+v after %d boots", i, p, *tries)
+			}
+		}
+	}
+}
+
+// A mount may forbid what a jail needs. It is said before each VM fails of it, and counts no longer than it is so.
+func TestProbeLooksAtTheJailsMount(t *testing.T) {
+	testhost.Need(t, testhost.Root)
+	c, _ := trying(t, "echo "+guest.ProofLine)
+	program, _, _ := c.Locate()
+	c.Locate = func() (string, string, error) { return program, program, nil }
+	c.NoJail, c.VMs = false, t.TempDir()
+	if err := unix.Mount("tmpfs", c.VMs, "tmpfs", 0, "size=64k"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(c.VMs, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	d := New(c)
+	for _, m := range []struct {
+		flags uintptr
+		why   string // empty: usable
+	}{{0, ""}, {unix.MS_NODEV, "mounted nodev:"}, {unix.MS_NOEXEC, "mounted noexec:"}, {unix.MS_NODEV | unix.MS_NOEXEC, "mounted nodev, noexec:"}, {unix.MS_NOSUID, ""}} {
+		if err := unix.Mount("", c.VMs, "", unix.MS_REMOUNT|m.flags, "size=64k"); err != nil {
+			t.Fatal(err)
+		}
+		p := d.Probe(t.Context())
+		if p.Usable != (m.why == "") || !strings.Contains(p.Why, m.why) || !p.Usable && p.Hint == "" {
+			t.Errorf("flags %#x: %+v", m.flags, p)
+		}
+		c.NoJail = true
+		if p := New(c).Probe(t.Context()); !p.Usable {
+			t.Errorf("flags %#x, without jails: %+v", m.flags, p)
+		}
+	}
+}
