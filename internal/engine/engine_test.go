@@ -36,7 +36,7 @@ type world struct {
 	faults faults
 	shared *sharing // the network, where VMs share something; nil: they do not
 	store  *guarded // makes disks that have to be guarded; nil: they need not
-	jails  bool     // VMMs run in jails, from the next life of the daemon on
+	jails  bool     // VMMs run in jails, and write metrics, from the next life of the daemon on
 
 	ensured atomic.Int32 // images and kernels asked for
 }

@@ -57,7 +57,7 @@ func (*onePort) Multiplexed() bool { return true }
 
 func (d *onePort) Features() vmm.Features {
 	f := d.Driver.Features()
-	f.Jails = d.jails
+	f.Jails, f.Metrics = d.jails, d.jails // as Firecracker's
 	return f
 }
 

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"os"
+	"path/filepath"
 	"strings"
 
 	"banger/internal/vm"
@@ -38,6 +39,15 @@ func telling(console string) string {
 		line = line[:limit] + "…"
 	}
 	return line
+}
+
+// logsOf are the files that grow as long as a VM runs, but for its disks.
+func logsOf(r vm.VMRecord) []string {
+	logs := []string{r.Runtime.LogPath, filepath.Join(r.Runtime.VMDir, vmmLog)}
+	if r.Runtime.MetricsPath != "" { // not all VMMs have them
+		logs = append(logs, r.Runtime.MetricsPath)
+	}
+	return logs
 }
 
 // fileSize is 0 for a file that cannot be seen.

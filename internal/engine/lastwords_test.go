@@ -1,9 +1,29 @@
 package engine
 
 import (
+	"os"
 	"strings"
 	"testing"
+	"time"
+
+	"banger/internal/host/logfile"
 )
+
+// Metrics grow as long as a VM runs, as its logs do.
+func TestMetricsAreBounded(t *testing.T) {
+	w := newWorld(t)
+	w.jails = true
+	r := w.start().run("web", false)
+	must(t, os.WriteFile(r.Runtime.MetricsPath, []byte(strings.Repeat("{}\n", logMax/2)), 0o600))
+	for end := time.Now().Add(10 * time.Second); fileSize(r.Runtime.MetricsPath) > 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the metrics grow without bounds")
+		}
+	}
+	if n := fileSize(logfile.Old(r.Runtime.MetricsPath)); n == 0 || n > logMax {
+		t.Errorf("%d bytes of them are kept", n)
+	}
+}
 
 func TestTelling(t *testing.T) {
 	long := strings.Repeat("x", 400)

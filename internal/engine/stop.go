@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -34,10 +33,7 @@ func (w *worker) attend(r vm.VMRecord, id proc.Identity, exited <-chan string) {
 	w.attended, w.exit = id, &exit{known: make(chan struct{}), ours: exited != nil}
 	x := w.exit
 	ctx, cancel := context.WithCancel(w.e.ctx)
-	for _, path := range []string{r.Runtime.LogPath, filepath.Join(r.Runtime.VMDir, vmmLog), r.Runtime.MetricsPath} {
-		if path == "" { // not all VMMs have metrics
-			continue
-		}
+	for _, path := range logsOf(r) {
 		w.e.wg.Go(func() {
 			if err := logfile.Bound(ctx, path, logMax); err != nil && ctx.Err() == nil {
 				w.e.Log.Warn("a log is not kept within bounds", "vm", r.Name, "log", path, "error", err)
@@ -69,7 +65,7 @@ type exit struct {
 	ours  bool          // this daemon started it
 }
 
-// logMax bounds a VM's console log, its VMM's and its metrics in bytes; as much again may lie in the ".1" of each.
+// logMax bounds each of a VM's logs in bytes; as much again may lie in the ".1" of each.
 const logMax = 1 << 20
 
 // exitReason says how the VMM ended. The end of a process is seen by several eyes: wait a moment for the one that knows.

@@ -16,10 +16,11 @@ import (
 	"banger/internal/guest"
 )
 
-// unsure is the error of a boot that was too slow, or whose VMM somebody ended.
+// unsure is the error of a boot whose VMM somebody ended. One that comes to nothing is none: a KVM that lies looks like that,
+// and costs all of that time at each look.
 type unsure struct{ error }
 
-// Unsure says that a boot which failed Prove tells nothing certain of the host: it may have been busy, or short of memory.
+// Unsure says that a boot which failed Prove tells nothing certain of the host: it may have been short of memory.
 func Unsure(err error) bool {
 	var u unsure
 	return errors.As(err, &u)
@@ -55,7 +56,7 @@ func Prove(ctx context.Context, most time.Duration, binary string, args ...strin
 	case proven:
 		return took, nil
 	case late:
-		return 0, unsure{fmt.Errorf("it printed nothing of use in %v", most)}
+		return 0, fmt.Errorf("it printed nothing of use in %v", most)
 	}
 	words := strings.TrimSpace(stderr.String())
 	if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() {

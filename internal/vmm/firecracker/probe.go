@@ -227,7 +227,7 @@ func (d *Driver) judge(ctx context.Context, f findings) (findings, error) {
 	f.Tried = true
 	d.log.Info("tried Firecracker", "proven", f.Proven, "why", f.Why)
 	if vmm.Unsure(err) { // holds for this daemon alone
-		f.hint = "the host may have been too busy: 'banger daemon stop', which VMs outlive, and the next daemon tries it again"
+		f.hint = "the host may have been short of memory: 'banger daemon stop', which VMs outlive, and the next daemon tries it again"
 		return f, nil
 	}
 	if err := save(ctx, d.stateFile, f); err != nil {
