@@ -103,7 +103,7 @@ func (l *Lab) bootID(ctx context.Context) (string, error) {
 
 // console is the end of what the lab's kernel and init wrote, for a lab that has died.
 func (l *Lab) console() string {
-	out, err := l.banger(context.Background(), "vm", "logs", "-n", "60", name)
+	out, err := l.banger(context.Background(), "vm", "logs", "-n", "200", name)
 	if err != nil {
 		return err.Error()
 	}

@@ -39,7 +39,8 @@ func TestLab(t *testing.T) {
 		if err := l.settled(t.Context()); err != nil {
 			t.Error(err)
 		}
-		if _, err := l.output(t.Context(), "sh", "-ec", `ls -l /proc/"$(systemctl show --property MainPID --value hold-kvm)"/fd | grep kvm-vm`); err != nil {
+		if _, err := l.output(t.Context(), "sh", "-c", `pid=$(systemctl show --property MainPID --value hold-kvm)
+			for try in $(seq 100); do ls -l /proc/$pid/fd | grep -q kvm-vm && exit; sleep 0.2; done; exit 1`); err != nil {
 			t.Errorf("no machine holds KVM: %v", err)
 		}
 	})
