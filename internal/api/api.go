@@ -38,6 +38,16 @@ const (
 	PathOpenAPI = "/v1/openapi.json"      // GET → OpenAPI 3.1
 )
 
+// What PathVMWait waits for.
+const (
+	UntilReady   = "ready"   // its agent answers, and is configured
+	UntilStopped = "stopped" // nothing of a run is left; a VM that is gone has stopped
+	UntilGone    = "gone"    // there is no such VM any more
+)
+
+// Untils are all of these.
+func Untils() []string { return []string{UntilGone, UntilReady, UntilStopped} }
+
 // VersionHeader is on every answer, so that a client notices a daemon of another version.
 const VersionHeader = "Banger-Version"
 

@@ -15,7 +15,7 @@ import (
 // atOnce bounds the requests of one command line that run at the same time.
 const atOnce = 8
 
-// each is a command that does the same to several VMs: start, stop, kill, delete. The names of those that it was done to
+// each is a command that does the same to several VMs: start, stop, delete and the like. The names of those that it was done to
 // are printed on stdout; a failure is reported and the others still done.
 type each struct {
 	do func(context.Context, *client.Client, string, func(vm.Event)) error

@@ -45,7 +45,7 @@ func expand(ctx context.Context, c *client.Client, names []string) ([]string, er
 		}
 		found := false
 		for _, r := range all {
-			if ok, _ := path.Match(n, r.Name); ok {
+			if matches([]string{n}, r.Name) {
 				out, found = append(out, r.Name), true
 			}
 		}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"banger/internal/api"
 	"banger/internal/api/client"
 	"banger/internal/vm"
 )
@@ -22,8 +23,8 @@ are printed once all are waited for.
 Exit status: 0; 125 when the time of --timeout was over before, or a VM went that was to be ready.`,
 		Example: "  banger vm wait web\n  banger vm wait --for ready --timeout 30s web db",
 	}
-	words := []string{"gone", "ready", "stopped"}
-	until := cmd.Flags().String("for", "stopped", "what to wait for (`STATE`): "+strings.Join(words, ", "))
+	words := api.Untils()
+	until := cmd.Flags().String("for", api.UntilStopped, "what to wait for (`STATE`): "+strings.Join(words, ", "))
 	limit := cmd.Flags().Duration("timeout", 0, "wait no longer than this `TIME`, as 30s or 5m; 0 is for ever")
 	_ = cmd.RegisterFlagCompletionFunc("for", cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {

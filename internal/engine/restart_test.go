@@ -60,7 +60,7 @@ func TestRestartGoesOn(t *testing.T) {
 		t.Fatalf("a client that went away: %v", err)
 	}
 	must(t, w.host.Exit(p, "exit status 0"))
-	if now, err := d.Wait(t.Context(), "web", UntilReady); err != nil || now.ID != r.ID {
+	if now, err := d.Wait(t.Context(), "web", api.UntilReady); err != nil || now.ID != r.ID {
 		t.Errorf("%v, %v", now.State, err)
 	}
 }
@@ -69,7 +69,7 @@ func TestWait(t *testing.T) {
 	w := newWorld(t)
 	d := w.start()
 	d.run("web", false)
-	if _, err := d.Wait(t.Context(), "web", UntilReady); err != nil {
+	if _, err := d.Wait(t.Context(), "web", api.UntilReady); err != nil {
 		t.Error(err)
 	}
 	wait := func(until string) <-chan error {
@@ -80,13 +80,13 @@ func TestWait(t *testing.T) {
 		}()
 		return c
 	}
-	stopped, gone := wait(UntilStopped), wait(UntilGone)
+	stopped, gone := wait(api.UntilStopped), wait(api.UntilGone)
 	_, err := d.Stop(t.Context(), "web", true, 0)
 	must(t, err)
 	if err := <-stopped; err != nil {
 		t.Errorf("stopped: %v", err)
 	}
-	ready, stopped := wait(UntilReady), wait(UntilStopped) // one that is stopped has stopped
+	ready, stopped := wait(api.UntilReady), wait(api.UntilStopped) // one that is stopped has stopped
 	if err := <-stopped; err != nil {
 		t.Errorf("stopped already: %v", err)
 	}
@@ -98,7 +98,7 @@ func TestWait(t *testing.T) {
 	if err := <-ready; vm.CodeOf(err) != vm.CodeNotFound {
 		t.Errorf("ready, of a VM that goes: %v", err)
 	}
-	if _, err := d.Wait(t.Context(), "web", UntilGone); vm.CodeOf(err) != vm.CodeNotFound {
+	if _, err := d.Wait(t.Context(), "web", api.UntilGone); vm.CodeOf(err) != vm.CodeNotFound {
 		t.Errorf("of none: %v", err)
 	}
 	_, err = d.Create(t.Context(), api.CreateRequest{Name: "new"}, nil)
@@ -108,7 +108,7 @@ func TestWait(t *testing.T) {
 	}
 	short, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	if _, err := d.Wait(short, "new", UntilReady); vm.CodeOf(err) != vm.CodeCanceled {
+	if _, err := d.Wait(short, "new", api.UntilReady); vm.CodeOf(err) != vm.CodeCanceled {
 		t.Errorf("for long: %v", err)
 	}
 }

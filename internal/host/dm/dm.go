@@ -185,21 +185,22 @@ func Suspend(ctx context.Context, id vm.ID) error {
 
 // Resume lets I/O that waits go on. No device, or not suspended: success.
 func Resume(ctx context.Context, id vm.ID) error {
-	d, there, err := Find(id)
-	if err != nil || !there || !d.Suspended {
-		return err
-	}
-	c, err := open()
-	if err != nil {
-		return err
-	}
-	defer c.close()
-	return c.resume(ctx, id)
+	return suspended(id, func(c control, _ Device) error { return c.resume(ctx, id) })
 }
 
 // Wipe makes I/O that waits in the VM's suspended device fail, and all that comes; its table is gone. No device, or not
 // suspended: success.
 func Wipe(ctx context.Context, id vm.ID) error {
+	return suspended(id, func(c control, d Device) error {
+		if err := c.wipe(ctx, d); err != nil {
+			return fmt.Errorf("wipe device-mapper device %s: %w", Name(id), err)
+		}
+		return nil
+	})
+}
+
+// suspended does something to the VM's device where it is suspended; no device, or another state: success.
+func suspended(id vm.ID, do func(control, Device) error) error {
 	d, there, err := Find(id)
 	if err != nil || !there || !d.Suspended {
 		return err
@@ -209,10 +210,7 @@ func Wipe(ctx context.Context, id vm.ID) error {
 		return err
 	}
 	defer c.close()
-	if err := c.wipe(ctx, d); err != nil {
-		return fmt.Errorf("wipe device-mapper device %s: %w", Name(id), err)
-	}
-	return nil
+	return do(c, d)
 }
 
 // Remove removes the VM's device and its node; none is success, and so is somebody else's of that name. I/O that waits in a
