@@ -182,7 +182,7 @@ func (l *alive) quiet() {
 		r.do(func(ctx context.Context) {
 			_, err := r.daemon.Engine.Delete(ctx, string(v.ID))
 			if err == nil {
-				err = r.daemon.Engine.AwaitGone(ctx, v.ID, nil)
+				err = r.daemon.Engine.Watch().Gone(ctx, v.ID, nil)
 			}
 			errs = append(errs, err)
 		})

@@ -87,7 +87,7 @@ func session(r *run) answer {
 		end()
 		v, err := r.daemon.Engine.Store.VMByRef(ctx, web)
 		if err == nil {
-			err = r.daemon.Engine.AwaitGone(ctx, v.ID, nil)
+			err = r.daemon.Engine.Watch().Gone(ctx, v.ID, nil)
 		}
 		a.acked, a.err = err == nil || vm.CodeOf(err) == vm.CodeNotFound, nil
 	})
@@ -102,9 +102,9 @@ func vmmDies(r *run) answer {
 	}
 	var a answer
 	r.do(func(ctx context.Context) {
-		_, err := r.daemon.Engine.AwaitStopped(ctx, v.ID, nil)
+		_, err := r.daemon.Engine.Watch().Stopped(ctx, v.ID, nil)
 		for vm.CodeOf(err) == vm.CodeConflict && ctx.Err() == nil { // not noticed yet: it is still to run
-			_, err = r.daemon.Engine.AwaitStopped(ctx, v.ID, nil)
+			_, err = r.daemon.Engine.Watch().Stopped(ctx, v.ID, nil)
 		}
 		a.acked = err == nil
 	})

@@ -125,7 +125,7 @@ func (e *Engine) Agent(ctx context.Context, ref string) (*guest.Client, error) {
 	ctx, cancel := context.WithTimeout(outer, readyTimeout)
 	defer cancel()
 	var c *guest.Client
-	_, err = e.await(ctx, r.ID, nil, func(r vm.VMRecord) (bool, error) {
+	_, err = e.Watch().until(ctx, r.ID, nil, func(r vm.VMRecord) (bool, error) {
 		if r.Want != vm.WantRunning {
 			return true, notRunning(r)
 		}

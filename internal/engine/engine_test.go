@@ -182,7 +182,7 @@ func (d *daemon) run(name string, rm bool) vm.VMRecord {
 	d.t.Helper()
 	r, err := d.Create(d.t.Context(), api.CreateRequest{Name: name, Start: true, AutoRemove: rm}, nil)
 	must(d.t, err)
-	r, err = d.AwaitStarted(d.t.Context(), r.ID, nil)
+	r, err = d.Watch().Started(d.t.Context(), r.ID, nil)
 	must(d.t, err)
 	return r
 }
@@ -192,7 +192,7 @@ func (d *daemon) until(id vm.ID, what string, done func(vm.VMRecord) bool) vm.VM
 	d.t.Helper()
 	ctx, cancel := context.WithTimeout(d.t.Context(), 10*time.Second)
 	defer cancel()
-	r, err := d.await(ctx, id, nil, func(r vm.VMRecord) (bool, error) { return done(r), nil })
+	r, err := d.Watch().until(ctx, id, nil, func(r vm.VMRecord) (bool, error) { return done(r), nil })
 	if err != nil {
 		d.t.Fatalf("waited for %s: %v; record %+v", what, err, r)
 	}
@@ -203,7 +203,7 @@ func (d *daemon) untilGone(id vm.ID) {
 	d.t.Helper()
 	ctx, cancel := context.WithTimeout(d.t.Context(), 10*time.Second)
 	defer cancel()
-	must(d.t, d.AwaitGone(ctx, id, nil))
+	must(d.t, d.Watch().Gone(ctx, id, nil))
 }
 
 // nothingLeft holds the world against "as before the first VM".
@@ -245,14 +245,14 @@ func TestLife(t *testing.T) {
 
 	_, err := d.Stop(t.Context(), "web", false, 0)
 	must(t, err)
-	r, err = d.AwaitStopped(t.Context(), r.ID, nil)
+	r, err = d.Watch().Stopped(t.Context(), r.ID, nil)
 	must(t, err)
 	if r.State != vm.StateStopped || r.Runtime.LastError != "" || !handles.Read(r.ID, r.Runtime.VMDir).IsZero() || exists(w.paths.VMRun(r.ID)) {
 		t.Errorf("stopped: %+v", r)
 	}
 	_, err = d.Start(t.Context(), "web")
 	must(t, err)
-	_, err = d.AwaitStarted(t.Context(), r.ID, nil)
+	_, err = d.Watch().Started(t.Context(), r.ID, nil)
 	must(t, err)
 	if b, _ := os.ReadFile(r.Runtime.SystemOverlay); string(b) != "changed by the guest" {
 		t.Errorf("the system disk lost its content: %q", b)
@@ -385,7 +385,7 @@ func TestDemotedWhenBothDied(t *testing.T) {
 			}
 			_, err := d.Start(t.Context(), "web")
 			must(t, err)
-			_, err = d.AwaitStarted(t.Context(), r.ID, nil)
+			_, err = d.Watch().Started(t.Context(), r.ID, nil)
 			must(t, err)
 		})
 	}
@@ -407,7 +407,7 @@ func TestTheVMMDies(t *testing.T) {
 	r = func() vm.VMRecord {
 		_, err := d.Start(t.Context(), "web")
 		must(t, err)
-		r, err := d.AwaitStarted(t.Context(), r.ID, nil)
+		r, err := d.Watch().Started(t.Context(), r.ID, nil)
 		must(t, err)
 		return r
 	}()
@@ -431,7 +431,7 @@ func TestStartFails(t *testing.T) {
 			defer w.host.Rule(fake.Rules{})
 			r, err := d.Create(t.Context(), api.CreateRequest{Start: true}, nil)
 			must(t, err)
-			_, err = d.AwaitStarted(t.Context(), r.ID, nil)
+			_, err = d.Watch().Started(t.Context(), r.ID, nil)
 			if err == nil || !strings.Contains(err.Error(), "no such luck") {
 				t.Errorf("error %v", err)
 			}
@@ -450,7 +450,7 @@ func TestStartFails(t *testing.T) {
 		r, err := d.Create(t.Context(), api.CreateRequest{Start: true, AutoRemove: true}, nil)
 		must(t, err)
 		result := make(chan error, 1)
-		go func() { _, err := d.AwaitStarted(t.Context(), r.ID, nil); result <- err }()
+		go func() { _, err := d.Watch().Started(t.Context(), r.ID, nil); result <- err }()
 		p := waitForProcess(t, w, r.ID)
 		must(t, w.host.Exit(p, "exit status 1"))
 		if err := <-result; err == nil || !strings.Contains(err.Error(), "exit status 1") {
@@ -470,7 +470,7 @@ func TestStopWhileStarting(t *testing.T) {
 	waitForProcess(t, w, r.ID)
 	_, err = d.Stop(t.Context(), r.Name, true, 0)
 	must(t, err)
-	_, err = d.AwaitStopped(t.Context(), r.ID, nil)
+	_, err = d.Watch().Stopped(t.Context(), r.ID, nil)
 	must(t, err)
 	_, err = d.Delete(t.Context(), r.Name)
 	must(t, err)
@@ -492,7 +492,7 @@ func TestStopInsists(t *testing.T) {
 			w.host.Rule(rules)
 			_, err := d.Stop(t.Context(), "web", false, 50*time.Millisecond)
 			must(t, err)
-			_, err = d.AwaitStopped(t.Context(), r.ID, nil)
+			_, err = d.Watch().Stopped(t.Context(), r.ID, nil)
 			must(t, err)
 			if len(w.host.Running()) != 0 {
 				t.Error("it still runs")
@@ -561,7 +561,7 @@ func TestFailedRemovalIsRetriedAndKeepsTheRow(t *testing.T) {
 	w.faults.detach, w.faults.removeNet = errors.New("device busy"), errors.New("link busy")
 	_, err := d.Delete(t.Context(), "web")
 	must(t, err)
-	err = d.AwaitGone(t.Context(), r.ID, nil)
+	err = d.Watch().Gone(t.Context(), r.ID, nil)
 	if err == nil || !strings.Contains(err.Error(), "device busy") || !strings.Contains(err.Error(), "link busy") {
 		t.Fatalf("every step's error must be told: %v", err)
 	}
@@ -583,7 +583,7 @@ func TestNoSpaceWhileStarting(t *testing.T) {
 	w.faults.workDisk = &os.PathError{Op: "write", Path: "work.ext4", Err: noSpaceErrno}
 	r, err := d.Create(t.Context(), api.CreateRequest{Start: true}, nil)
 	must(t, err)
-	_, err = d.AwaitStarted(t.Context(), r.ID, nil)
+	_, err = d.Watch().Started(t.Context(), r.ID, nil)
 	if vm.CodeOf(err) != vm.CodeNoSpace || !strings.Contains(err.Error(), "no space left") || !strings.Contains(vm.HintOf(err), "free some space") {
 		t.Errorf("%v, code %s, hint %q", err, vm.CodeOf(err), vm.HintOf(err))
 	}
@@ -599,11 +599,11 @@ func TestHangingUpOnlyStopsWaiting(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	waitForProcess(t, w, r.ID)
 	cancel()
-	if _, err := d.AwaitStarted(ctx, r.ID, nil); err == nil {
+	if _, err := d.Watch().Started(ctx, r.ID, nil); err == nil {
 		t.Error("a cancelled wait succeeded")
 	}
 	close(ready)
-	_, err = d.AwaitStarted(t.Context(), r.ID, nil)
+	_, err = d.Watch().Started(t.Context(), r.ID, nil)
 	must(t, err)
 }
 

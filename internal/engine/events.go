@@ -63,26 +63,41 @@ func (b *bus) track(ev vm.Event) {
 	}
 }
 
-// subscribe returns events of one VM (all for "") from now on, and before them the begin of each stage of it that is
-// under way. The channel closes when the subscriber is too slow, has
-// called stop, or the bus ends.
-func (b *bus) subscribe(id vm.ID) (ch <-chan vm.Event, stop func()) {
-	s := &subscription{id: id, ch: make(chan vm.Event, subscriptionBuffer)}
+// subscribe returns events of one VM (all for "") from now on, and before them the begin of each stage that is under
+// way. The channel closes when the subscriber is too slow, the subscription was ended, or the bus closes.
+func (b *bus) subscribe(id vm.ID) *subscription {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	var open []vm.Event
+	for of, events := range b.open {
+		if id == "" || of == id {
+			open = append(open, events...)
+		}
+	}
+	s := &subscription{id: id, ch: make(chan vm.Event, subscriptionBuffer+len(open))}
 	if b.done {
 		close(s.ch)
-		return s.ch, func() {}
+		return s
 	}
 	b.subs[s] = true
-	for _, ev := range b.open[id] {
-		s.ch <- ev // the buffer holds more than a VM has stages
+	for _, ev := range open {
+		s.ch <- ev
 	}
-	return s.ch, func() {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		b.drop(s)
-	}
+	return s
+}
+
+// narrow lets only events of one VM come from now on.
+func (b *bus) narrow(s *subscription, id vm.ID) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s.id = id
+}
+
+// end ends a subscription. One that has ended already stays so.
+func (b *bus) end(s *subscription) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.drop(s)
 }
 
 // drop ends a subscription; b.mu is held.
@@ -113,9 +128,9 @@ func (e *Engine) Events(ctx context.Context, ref string) (<-chan vm.Event, error
 		}
 		id = r.ID
 	}
-	ch, stop := e.events.subscribe(id)
-	context.AfterFunc(ctx, stop)
-	return ch, nil
+	s := e.events.subscribe(id)
+	context.AfterFunc(ctx, func() { e.events.end(s) })
+	return s.ch, nil
 }
 
 // stateEvent tells subscribers what was just committed.

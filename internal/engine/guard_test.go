@@ -119,12 +119,12 @@ func TestNoRoomForAGuardedDisk(t *testing.T) {
 	r := d.run("web", false)
 	_, err := d.Stop(t.Context(), "web", false, 0)
 	must(t, err)
-	_, err = d.AwaitStopped(t.Context(), r.ID, nil)
+	_, err = d.Watch().Stopped(t.Context(), r.ID, nil)
 	must(t, err)
 	d.Limits.FreeBytes = func(string) (uint64, error) { return 2*guardReserve - 1, nil }
 	_, err = d.Start(t.Context(), "web")
 	must(t, err)
-	if _, err = d.AwaitStarted(t.Context(), r.ID, nil); vm.CodeOf(err) != vm.CodeNoSpace {
+	if _, err = d.Watch().Started(t.Context(), r.ID, nil); vm.CodeOf(err) != vm.CodeNoSpace {
 		t.Errorf("%v (code %s)", err, vm.CodeOf(err))
 	}
 }

@@ -44,7 +44,7 @@ func TestTheEndOfAFrozenVM(t *testing.T) {
 		w, d, r := frozen(t)
 		_, err := d.Stop(t.Context(), "web", true, 0)
 		must(t, err)
-		r, err = d.AwaitStopped(t.Context(), r.ID, nil)
+		r, err = d.Watch().Stopped(t.Context(), r.ID, nil)
 		if err != nil || r.Runtime.LastError != "" {
 			t.Errorf("%+v, %v", r.Runtime, err)
 		}
@@ -87,7 +87,7 @@ func TestAStoppingVMIsThawed(t *testing.T) {
 	w.store.set(disk.StoreOK, 2*guardReserve)
 	w.store.want(t, "freeze thaw")
 	must(t, w.host.Exit(p, cleanExit))
-	r, err = d.AwaitStopped(t.Context(), r.ID, nil)
+	r, err = d.Watch().Stopped(t.Context(), r.ID, nil)
 	if err != nil || r.Runtime.LastError != "" {
 		t.Errorf("%+v, %v", r.Runtime, err)
 	}

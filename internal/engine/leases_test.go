@@ -28,11 +28,11 @@ func TestJailFromTheNextStartOn(t *testing.T) {
 		t.Helper()
 		r, err := d.Stop(t.Context(), name, false, 0)
 		must(t, err)
-		_, err = d.AwaitStopped(t.Context(), r.ID, nil)
+		_, err = d.Watch().Stopped(t.Context(), r.ID, nil)
 		must(t, err)
 		_, err = d.Start(t.Context(), name)
 		must(t, err)
-		return d.AwaitStarted(t.Context(), r.ID, nil)
+		return d.Watch().Started(t.Context(), r.ID, nil)
 	}
 	for i, want := range []int{900000, 900001} {
 		for range 2 { // and keeps it
@@ -50,10 +50,10 @@ func TestJailFromTheNextStartOn(t *testing.T) {
 	}
 	_, err := d.Delete(t.Context(), made[0].Name)
 	must(t, err)
-	must(t, d.AwaitGone(context.WithoutCancel(t.Context()), made[0].ID, nil))
+	must(t, d.Watch().Gone(context.WithoutCancel(t.Context()), made[0].ID, nil))
 	_, err = d.Start(t.Context(), made[2].Name)
 	must(t, err)
-	r, err := d.AwaitStarted(t.Context(), made[2].ID, nil)
+	r, err := d.Watch().Started(t.Context(), made[2].ID, nil)
 	if err != nil || r.Runtime.UID != 900000 {
 		t.Errorf("after one became free: user %d, %v", r.Runtime.UID, err)
 	}

@@ -18,18 +18,18 @@ func (d *daemon) stop(r vm.VMRecord, grace time.Duration) vm.VMRecord {
 	d.t.Helper()
 	_, err := d.Stop(d.t.Context(), r.Name, false, grace)
 	must(d.t, err)
-	r, err = d.AwaitStopped(d.t.Context(), r.ID, nil)
+	r, err = d.Watch().Stopped(d.t.Context(), r.ID, nil)
 	must(d.t, err)
 	return r
 }
 
 // told is the text with which a stage of the VM will fail; empty when it ends well.
 func (d *daemon) told(r vm.VMRecord, stage string) <-chan string {
-	events, end := d.events.subscribe(r.ID)
+	events := d.events.subscribe(r.ID)
 	text := make(chan string, 1)
 	go func() {
-		defer end()
-		for e := range events {
+		defer d.events.end(events)
+		for e := range events.ch {
 			if e.Stage == stage && e.Status != "begin" {
 				text <- e.Text
 				return
@@ -108,7 +108,7 @@ func TestStopTellsOfUnsettledDisks(t *testing.T) {
 			w.host.Rule(fake.Rules{})
 			_, err := d.Start(t.Context(), "web")
 			must(t, err)
-			now, err = d.AwaitStarted(t.Context(), r.ID, nil)
+			now, err = d.Watch().Started(t.Context(), r.ID, nil)
 			must(t, err)
 			if now.Runtime.LastError != "" {
 				t.Errorf("running, and still: %q", now.Runtime.LastError)

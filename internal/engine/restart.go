@@ -11,6 +11,8 @@ import (
 // Restart ends a VM's run and starts it again; one that is stopped is only started. It goes on when its caller goes away.
 // A daemon that ends leaves the VM stopped: the intent is a stop until nothing of the run is left.
 func (e *Engine) Restart(ctx context.Context, ref string, force bool, grace time.Duration, report vm.Report) (vm.VMRecord, error) {
+	watch := e.Watch()
+	defer watch.Stop()
 	r, err := e.Stop(ctx, ref, force, grace)
 	if err != nil {
 		return r, err
@@ -18,7 +20,7 @@ func (e *Engine) Restart(ctx context.Context, ref string, force bool, grace time
 	started := make(chan error, 1)
 	ok := e.background(func(ctx context.Context) {
 		ctx = act.In(ctx, "vm-restart")
-		_, err := e.AwaitStopped(ctx, r.ID, nil)
+		_, err := e.Watch().Stopped(ctx, r.ID, nil)
 		if err == nil {
 			_, err = e.Start(ctx, string(r.ID))
 		}
@@ -35,5 +37,5 @@ func (e *Engine) Restart(ctx context.Context, ref string, force bool, grace time
 	if err != nil {
 		return r, err
 	}
-	return e.AwaitStarted(ctx, r.ID, report)
+	return watch.Started(ctx, r.ID, report)
 }

@@ -26,7 +26,7 @@ func TestRestart(t *testing.T) {
 	}
 	_, err = d.Stop(t.Context(), "web", true, 0)
 	must(t, err)
-	_, err = d.AwaitStopped(t.Context(), r.ID, nil)
+	_, err = d.Watch().Stopped(t.Context(), r.ID, nil)
 	must(t, err)
 	if again, err = d.Restart(t.Context(), "web", false, 0, nil); err != nil || again.State != vm.StateRunning {
 		t.Errorf("of a stopped one: %s, %v", again.State, err)
@@ -42,15 +42,15 @@ func TestRestartGoesOn(t *testing.T) {
 	told := w.slowPowerOff()
 	d := w.start()
 	r, p := stopping(t, w, d, told)
-	events, unsubscribe := d.events.subscribe(r.ID)
-	defer unsubscribe()
+	events := d.events.subscribe(r.ID)
+	defer d.events.end(events)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
 		_, err := d.Restart(ctx, "web", false, time.Minute, nil)
 		ended <- err
 	}()
-	for e := range events { // until it has asked for the stop
+	for e := range events.ch { // until it has asked for the stop
 		if e.Kind == "state" {
 			break
 		}

@@ -47,7 +47,7 @@ func TestAFailingRemoval(t *testing.T) {
 	d.known(r.ID).poke()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	if _, err := d.await(ctx, r.ID, nil, func(vm.VMRecord) (bool, error) { return false, nil }); !isNotFound(err) {
+	if _, err := d.Watch().until(ctx, r.ID, nil, func(vm.VMRecord) (bool, error) { return false, nil }); !isNotFound(err) {
 		t.Errorf("it is not tried again: %v", err)
 	}
 }

@@ -84,11 +84,11 @@ func (d *daemon) life(name string) error {
 	}
 	for _, step := range []func() error{
 		func() error { _, err := d.Start(ctx, name); return err },
-		func() error { _, err := d.AwaitStarted(ctx, r.ID, nil); return err },
+		func() error { _, err := d.Watch().Started(ctx, r.ID, nil); return err },
 		func() error { _, err := d.Stop(ctx, name, false, 0); return err },
-		func() error { _, err := d.AwaitStopped(ctx, r.ID, nil); return err },
+		func() error { _, err := d.Watch().Stopped(ctx, r.ID, nil); return err },
 		func() error { _, err := d.Delete(ctx, name); return err },
-		func() error { return d.AwaitGone(ctx, r.ID, nil) },
+		func() error { return d.Watch().Gone(ctx, r.ID, nil) },
 	} {
 		if err := step(); err != nil {
 			return err

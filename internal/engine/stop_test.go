@@ -61,7 +61,7 @@ func TestAGentleStopIsFinished(t *testing.T) {
 		must(t, err)
 		stillEnding(t, w, p, told)
 		must(t, w.host.Exit(p, "exit status 0"))
-		r, err = d.AwaitStopped(t.Context(), r.ID, nil)
+		r, err = d.Watch().Stopped(t.Context(), r.ID, nil)
 		if err != nil || r.Runtime.LastError != "" {
 			t.Errorf("%+v, %v", r.Runtime, err)
 		}
@@ -76,7 +76,7 @@ func TestAGentleStopIsFinished(t *testing.T) {
 		stillEnding(t, w, p, told)
 		w.host.Rule(fake.Rules{})
 		must(t, w.host.Exit(p, "exit status 0"))
-		if r, err = d.AwaitStarted(t.Context(), r.ID, nil); err != nil {
+		if r, err = d.Watch().Started(t.Context(), r.ID, nil); err != nil {
 			t.Fatal(err)
 		}
 		if now, ok := w.host.ProcessOf(r.ID); !ok || now == p {
@@ -111,7 +111,7 @@ func TestAGentleStopIsFinished(t *testing.T) {
 		r, _ := stopping(t, w, d, w.slowPowerOff())
 		_, err := d.Stop(t.Context(), "web", true, 0)
 		must(t, err)
-		_, err = d.AwaitStopped(t.Context(), r.ID, nil)
+		_, err = d.Watch().Stopped(t.Context(), r.ID, nil)
 		must(t, err)
 	})
 }

@@ -18,7 +18,7 @@ func TestSweep(t *testing.T) {
 	web, db := d.run("web", false), d.run("db", false)
 	_, err := d.Stop(t.Context(), "db", true, 0)
 	must(t, err)
-	_, err = d.AwaitStopped(t.Context(), db.ID, nil)
+	_, err = d.Watch().Stopped(t.Context(), db.ID, nil)
 	must(t, err)
 
 	left := filepath.Join(w.paths.VMRun(db.ID), "api.sock") // a crash that this daemon knows nothing of
@@ -50,7 +50,7 @@ func TestSweepEndsWhatShouldNotRun(t *testing.T) {
 	r := d.run("web", false)
 	_, err := d.Stop(t.Context(), "web", true, 0)
 	must(t, err)
-	_, err = d.AwaitStopped(t.Context(), r.ID, nil)
+	_, err = d.Watch().Stopped(t.Context(), r.ID, nil)
 	must(t, err)
 	config := w.host.Launched()[0]
 	driver, err := d.vmm("qemu")
@@ -86,7 +86,7 @@ func TestSweepEndsWhatShouldNotRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	must(t, d.Sweep(t.Context(), r.ID)) // in the midst of its start
-	if _, err := d.AwaitStarted(t.Context(), r.ID, nil); err != nil {
+	if _, err := d.Watch().Started(t.Context(), r.ID, nil); err != nil {
 		t.Errorf("swept from under its start: %v", err)
 	}
 }

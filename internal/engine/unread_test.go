@@ -19,7 +19,7 @@ func broken(t *testing.T, column string, run bool) (*world, *daemon, vm.VMRecord
 	if !run {
 		_, err := d.Stop(t.Context(), "web", false, 0)
 		must(t, err)
-		_, err = d.AwaitStopped(t.Context(), r.ID, nil)
+		_, err = d.Watch().Stopped(t.Context(), r.ID, nil)
 		must(t, err)
 	}
 	d.kill()
@@ -60,7 +60,7 @@ func TestARunningVMWithABrokenRowIsKept(t *testing.T) {
 			}
 			_, err = d.Stop(t.Context(), "web", false, 0)
 			must(t, err)
-			now, err := d.AwaitStopped(t.Context(), r.ID, nil)
+			now, err := d.Watch().Stopped(t.Context(), r.ID, nil)
 			must(t, err)
 			if now.State != vm.StateError || len(w.host.Running()) != 0 {
 				t.Errorf("%+v", now)

@@ -20,7 +20,7 @@ func (e *Engine) Wait(ctx context.Context, ref, until string) (vm.VMRecord, erro
 		return r, err
 	}
 	last := r
-	r, err = e.await(ctx, r.ID, nil, func(r vm.VMRecord) (bool, error) {
+	r, err = e.Watch().until(ctx, r.ID, nil, func(r vm.VMRecord) (bool, error) {
 		last = r
 		switch until {
 		case api.UntilReady:

@@ -88,20 +88,6 @@ func (e *Engine) Delete(ctx context.Context, ref string) (vm.VMRecord, error) {
 	return e.setWant(ctx, r.ID, vm.WantGone, vm.StateRemoving)
 }
 
-// AwaitStarted waits until a VM that was told to start is ready, or until it is clear that it will not be.
-func (e *Engine) AwaitStarted(ctx context.Context, id vm.ID, report vm.Report) (vm.VMRecord, error) {
-	return e.await(ctx, id, report, func(r vm.VMRecord) (bool, error) {
-		switch {
-		case r.Want != vm.WantRunning && r.Runtime.LastError != "":
-			return true, e.startFailed(r)
-		case r.Want != vm.WantRunning:
-			return true, vm.Errorf(vm.CodeConflict, "VM %s was told to be %s while it started", r.Name, r.Want)
-		}
-		w := e.known(id)
-		return r.Runtime.State == vm.StateRunning && w != nil && w.client() != nil, nil
-	})
-}
-
 // startFailed words why a VM does not run, with the code and hint of the cause where this daemon saw it.
 func (e *Engine) startFailed(r vm.VMRecord) error {
 	code, hint := vm.CodeUnavailable, "banger vm logs "+r.Name+" shows its console"
@@ -114,63 +100,4 @@ func (e *Engine) startFailed(r vm.VMRecord) error {
 		}
 	}
 	return vm.Errorf(code, "start VM %s: %s", r.Name, r.Runtime.LastError).WithHint("%s", hint)
-}
-
-// AwaitStopped waits until nothing of a VM's run is left.
-func (e *Engine) AwaitStopped(ctx context.Context, id vm.ID, report vm.Report) (vm.VMRecord, error) {
-	return e.await(ctx, id, report, func(r vm.VMRecord) (bool, error) {
-		switch {
-		case r.Want == vm.WantRunning:
-			return true, vm.Errorf(vm.CodeConflict, "VM %s was started again while it stopped", r.Name)
-		case r.Runtime.Attempts > 0:
-			return true, vm.Errorf(vm.CodeInternal, "stop VM %s: %s", r.Name, r.Runtime.LastError).WithHint("it is tried again by itself")
-		}
-		return r.Runtime.State == vm.StateStopped || r.Runtime.State == vm.StateError, nil
-	})
-}
-
-// AwaitGone waits until a VM and its row are gone, or its removal failed once (it goes on in the background).
-func (e *Engine) AwaitGone(ctx context.Context, id vm.ID, report vm.Report) error {
-	_, err := e.await(ctx, id, report, func(r vm.VMRecord) (bool, error) {
-		if r.Runtime.Attempts > 0 {
-			return true, vm.Errorf(vm.CodeInternal, "remove VM %s: %s", r.Name, r.Runtime.LastError).
-				WithHint("it is tried again by itself; banger vm show %s tells", r.Name)
-		}
-		return false, nil
-	})
-	if isNotFound(err) {
-		return nil
-	}
-	return err
-}
-
-// await reads a VM's record anew after each of its events until done says so or ctx ends. Waiting changes nothing: a
-// caller that goes away only stops waiting.
-func (e *Engine) await(ctx context.Context, id vm.ID, report vm.Report, done func(vm.VMRecord) (bool, error)) (vm.VMRecord, error) {
-	events, stop := e.events.subscribe(id)
-	defer func() { stop() }()
-	for {
-		r, err := e.Store.VM(ctx, id)
-		if err != nil {
-			return r, err
-		}
-		if ok, err := done(r); ok || err != nil {
-			return r, err
-		}
-		select {
-		case ev, ok := <-events:
-			if ok {
-				report.Send(ev)
-				break
-			}
-			if e.ctx.Err() != nil {
-				return r, errStopping
-			}
-			events, stop = e.events.subscribe(id) // we were too slow: nothing is lost, the record is read anew
-		case <-e.ctx.Done():
-			return r, errStopping
-		case <-ctx.Done():
-			return r, vm.Errorf(vm.CodeCanceled, "wait for VM %s: %w", r.Name, ctx.Err())
-		}
-	}
 }

@@ -56,11 +56,13 @@ func (s *server) vmRoutes(h huma.API) {
 	huma.Register(h, s.streamed("POST", api.PathVMs, "vm-create", "Make a VM, and start it where asked"),
 		func(_ context.Context, in *struct{ Body api.CreateRequest }) (*huma.StreamResponse, error) {
 			return stream(func(ctx context.Context, report vm.Report) (api.Message, error) {
+				watch := e.Watch()
+				defer watch.Stop()
 				r, err := e.Create(ctx, in.Body, report)
 				if err == nil && in.Body.Start && !in.Body.NoWait {
 					// The record first: a client that goes away now must know what it began.
 					report.Send(vm.Event{VM: r.ID, Name: r.Name, Kind: "state", State: r.State})
-					r, err = e.AwaitStarted(ctx, r.ID, report)
+					r, err = watch.Started(ctx, r.ID, report)
 				}
 				return api.Message{VM: &r}, err
 			}), nil
@@ -68,9 +70,11 @@ func (s *server) vmRoutes(h huma.API) {
 	huma.Register(h, s.streamed("POST", api.PathVMStart, "vm-start", "Start a VM"),
 		func(_ context.Context, in *ref) (*huma.StreamResponse, error) {
 			return stream(func(ctx context.Context, report vm.Report) (api.Message, error) {
+				watch := e.Watch()
+				defer watch.Stop()
 				r, err := e.Start(ctx, in.Ref)
 				if err == nil {
-					r, err = e.AwaitStarted(ctx, r.ID, report)
+					r, err = watch.Started(ctx, r.ID, report)
 				}
 				return api.Message{VM: &r}, err
 			}), nil
@@ -79,9 +83,11 @@ func (s *server) vmRoutes(h huma.API) {
 		func(_ context.Context, in *stopInput) (*huma.StreamResponse, error) {
 			return stream(func(ctx context.Context, report vm.Report) (api.Message, error) {
 				force, grace := in.how()
+				watch := e.Watch()
+				defer watch.Stop()
 				r, err := e.Stop(ctx, in.Ref, force, grace)
 				if err == nil {
-					r, err = e.AwaitStopped(ctx, r.ID, report)
+					r, err = watch.Stopped(ctx, r.ID, report)
 				}
 				return api.Message{VM: &r}, err
 			}), nil
@@ -100,9 +106,11 @@ func (s *server) vmRoutes(h huma.API) {
 	huma.Register(h, s.streamed("DELETE", api.PathVM, "vm-delete", "Delete a VM with everything of it"),
 		func(_ context.Context, in *ref) (*huma.StreamResponse, error) {
 			return stream(func(ctx context.Context, report vm.Report) (api.Message, error) {
+				watch := e.Watch()
+				defer watch.Stop()
 				r, err := e.Delete(ctx, in.Ref)
 				if err == nil {
-					err = e.AwaitGone(ctx, r.ID, report)
+					err = watch.Gone(ctx, r.ID, report)
 				}
 				return api.Message{VM: &r}, err
 			}), nil

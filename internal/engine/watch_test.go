@@ -1,0 +1,37 @@
+package engine
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"banger/internal/api"
+	"banger/internal/vm"
+)
+
+// However slow its reader, a wait tells all that led to its end.
+func TestWatchTellsEverything(t *testing.T) {
+	w := newWorld(t)
+	d := w.start()
+	watch, other := d.Watch(), d.Watch()
+	r, err := d.Create(t.Context(), api.CreateRequest{Name: "web", Start: true}, nil)
+	must(t, err)
+	d.run("mail", false)
+	d.until(r.ID, "a start that ended before anyone waited for it", func(r vm.VMRecord) bool { return r.State == vm.StateRunning })
+	var told []string
+	_, err = watch.Started(t.Context(), r.ID, func(e vm.Event) {
+		if e.Kind == "stage" {
+			told = append(told, e.Name+" "+e.Stage+" "+e.Status)
+		}
+	})
+	must(t, err)
+	want := []string{"web disk begin", "web disk end", "web boot begin", "web boot end", "web agent begin", "web agent end"}
+	if !slices.Equal(told, want) {
+		t.Errorf("told %s", strings.Join(told, ", "))
+	}
+	other.Stop()
+	other.Stop()
+	if n := len(d.events.subs); n != 0 {
+		t.Errorf("%d subscriptions are left", n)
+	}
+}
