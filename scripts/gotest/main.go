@@ -1,11 +1,12 @@
 // Command gotest runs go test and remembers which tests ran and which were skipped, since go test without -v hides the
 // latter:
 //
-//	gotest -record FILE [-v] [go test's arguments]
+//	gotest -record FILE [-again] [-v] [go test's arguments]
 //	gotest -report FILE
 //
-// The first prints what go test would and adds each test's outcome to FILE. The second lists the tests that were skipped
-// in every run that FILE knows of, with their reasons.
+// The first prints what go test would and adds each test's outcome to FILE. With -again a test that failed is run once
+// more, alone, and its failure counts only if it fails again. The second lists the tests that were skipped in every run
+// that FILE knows of, with their reasons, and those that failed once.
 package main
 
 import (
@@ -20,14 +21,14 @@ import (
 
 func main() {
 	if len(os.Args) < 3 || os.Args[1] != "-record" && os.Args[1] != "-report" {
-		fmt.Fprintln(os.Stderr, "usage: gotest -record FILE [ARG...] | gotest -report FILE")
+		fmt.Fprintln(os.Stderr, "usage: gotest -record FILE [-again] [ARG...] | gotest -report FILE")
 		os.Exit(2)
 	}
 	var err error
 	if os.Args[1] == "-report" {
 		err = report(os.Stdout, os.Args[2])
 	} else {
-		err = record(os.Args[2], os.Args[3:])
+		err = recordAll(os.Args[2], os.Args[3:])
 	}
 	var exit *exec.ExitError
 	switch {
@@ -40,13 +41,27 @@ func main() {
 	}
 }
 
-// record runs go test to its end.
-func record(file string, args []string) (err error) {
+// recordAll runs go test to its end, and where asked what failed once more.
+func recordAll(file string, args []string) (err error) {
 	f, err := os.OpenFile(file, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
+	record := json.NewEncoder(f)
+	again := len(args) > 0 && args[0] == "-again"
+	if again {
+		args = args[1:]
+	}
+	p := newPrinter(os.Stdout, record, verbose(args))
+	if err := run(p, args); err == nil || !again {
+		return err
+	}
+	return runAgain(record, p.failed, args)
+}
+
+// run runs go test to its end.
+func run(p *printer, args []string) error {
 	cmd := exec.Command("go", append([]string{"test", "-json"}, args...)...) //nolint:gosec // the caller's own
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
@@ -56,7 +71,6 @@ func record(file string, args []string) (err error) {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	p := newPrinter(os.Stdout, json.NewEncoder(f), verbose(args))
 	s := bufio.NewScanner(out)
 	s.Buffer(nil, 16<<20)
 	for s.Scan() {

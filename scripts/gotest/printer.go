@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 )
 
@@ -14,6 +13,8 @@ type event struct {
 	Package string
 	Test    string // empty: of the package itself
 	Output  string
+	// FailedBuild names the package that did not compile, in the end of one that needs it.
+	FailedBuild string
 }
 
 type test struct{ Package, Test string }
@@ -23,6 +24,7 @@ type outcome struct {
 	test
 	Skipped bool
 	Why     string `json:",omitempty"`
+	Again   bool   `json:",omitempty"` // it failed, and passed when it was run once more
 }
 
 // printer shows what go test shows: all with -v, else a line a package and what failed.
@@ -31,10 +33,11 @@ type printer struct {
 	record  *json.Encoder
 	verbose bool
 	said    map[test]string // by tests that have not ended
+	failed  failures
 }
 
 func newPrinter(out io.Writer, record *json.Encoder, verbose bool) *printer {
-	return &printer{out: out, record: record, verbose: verbose, said: map[test]string{}}
+	return &printer{out: out, record: record, verbose: verbose, said: map[test]string{}, failed: failures{}}
 }
 
 func (p *printer) line(b []byte) error {
@@ -44,6 +47,7 @@ func (p *printer) line(b []byte) error {
 		return err
 	}
 	t := test{e.Package, e.Test}
+	p.failed.note(e)
 	switch e.Action {
 	case "build-output":
 		return p.print(e.Output)
@@ -68,7 +72,7 @@ func (p *printer) line(b []byte) error {
 				return err
 			}
 		}
-		return p.record.Encode(outcome{t, e.Action == "skip", why(said)})
+		return p.record.Encode(outcome{test: t, Skipped: e.Action == "skip", Why: why(said)})
 	}
 	return nil
 }
@@ -114,39 +118,4 @@ func why(said string) string {
 		}
 	}
 	return last
-}
-
-// report lists the tests that never ran.
-func report(w io.Writer, file string) error {
-	f, err := os.Open(file)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = f.Close() }()
-	ran := map[test]bool{}
-	reasons := map[test]string{}
-	var order []test
-	for d := json.NewDecoder(f); ; {
-		var o outcome
-		if err := d.Decode(&o); err == io.EOF {
-			break
-		} else if err != nil {
-			return fmt.Errorf("read %s: %w", file, err)
-		}
-		if !o.Skipped {
-			ran[o.test] = true
-		} else if _, known := reasons[o.test]; !known {
-			order = append(order, o.test)
-			reasons[o.test] = o.Why
-		}
-	}
-	n := 0
-	for _, t := range order {
-		if !ran[t] {
-			n++
-			fmt.Fprintf(w, "%s %s: %s\n", t.Package, t.Test, reasons[t])
-		}
-	}
-	fmt.Fprintf(w, "%d tests ran, %d were skipped\n", len(ran), n)
-	return nil
 }
