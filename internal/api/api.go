@@ -24,6 +24,7 @@ const (
 	PathVMStart = "/v1/vms/{ref}/start"   // POST → stream
 	PathVMStop  = "/v1/vms/{ref}/stop"    // POST StopRequest → stream
 	PathRestart = "/v1/vms/{ref}/restart" // POST StopRequest → stream
+	PathRename  = "/v1/vms/{ref}/rename"  // POST RenameRequest → stream
 	PathVMWait  = "/v1/vms/{ref}/wait"    // GET ?for=ready|stopped|gone → vm.VMRecord, when it is
 	PathVMLogs  = "/v1/vms/{ref}/logs"    // GET ?follow=1&tail=N → text
 	PathVMExec  = "/v1/vms/{ref}/exec"    // POST guest.ExecRequest, Upgrade: banger-exec → frames, once ready
@@ -96,6 +97,11 @@ type StopRequest struct {
 	GraceMs int  `json:"grace_ms,omitempty"` // for the guest's processes to end; 0 = 10 s. Its disks have the time they need
 }
 
+// RenameRequest gives a VM another name.
+type RenameRequest struct {
+	Name string `json:"name"`
+}
+
 // VMView is what `vm show --json` prints: the record, and apart from it handles and what was just seen.
 type VMView struct {
 	vm.VMRecord
@@ -138,8 +144,16 @@ type Message struct {
 	Image  *vm.Image    `json:"image,omitempty"`
 	Kernel *vm.Kernel   `json:"kernel,omitempty"`
 	VMM    *VMM         `json:"vmm,omitempty"`
-	Error  *ErrorBody   `json:"error,omitempty"`
+	// Pending is what of the change has not reached the VM's guest: a guest that runs learns its hostname as soon as it
+	// answers, the rest takes effect at the next start. Words: see the Pending constants.
+	Pending []string   `json:"pending,omitempty"`
+	Error   *ErrorBody `json:"error,omitempty"`
 }
+
+// Words of Message.Pending.
+const (
+	PendingHostname = "hostname"
+)
 
 // ErrorBody is the body of every answer that is not 2xx, and the error of a stream.
 type ErrorBody struct {

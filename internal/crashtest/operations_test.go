@@ -57,6 +57,34 @@ func kill(r *run) answer    { return r.call("POST", "/v1/vms/web/stop", api.Stop
 func remove(r *run) answer  { return r.call(http.MethodDelete, "/v1/vms/web", struct{}{}) }
 func restart(r *run) answer { return r.call("POST", "/v1/vms/web/restart", api.StopRequest{}) }
 
+func rename(r *run) answer {
+	return r.call("POST", "/v1/vms/web/rename", api.RenameRequest{Name: newName})
+}
+
+// newName is what a VM is called after it was renamed.
+const newName = "mail"
+
+// renamed holds that there is one VM, under one of its names, and that its guest goes by it.
+func renamed(r *run, a answer) error {
+	_, old := r.record(web)
+	v, now := r.record(newName)
+	if old == now || a.acked && old {
+		return fmt.Errorf("under its old name: %v, under the new one: %v", old, now)
+	}
+	if !now || v.Want != vm.WantRunning {
+		return nil
+	}
+	c, err := r.daemon.Engine.Agent(context.Background(), newName)
+	if err != nil {
+		return err
+	}
+	h, err := c.Hello(context.Background())
+	if err == nil && (h.Hostname != newName || v.Runtime.DNSName != newName+".vm") {
+		err = fmt.Errorf("its guest goes by %s, and others know it as %s", h.Hostname, v.Runtime.DNSName)
+	}
+	return err
+}
+
 func build(name string, force bool) func(*run) answer {
 	return func(r *run) answer {
 		return r.call("POST", api.PathBuild, api.BuildRequest{Recipe: vm.DefaultImage, Name: name, Force: force, Packages: []string{"git"}})
@@ -170,6 +198,7 @@ func operations() []operation {
 		{name: "the last one's stop", bare: true, before: makeRunning, do: stop, kept: stopped},
 		{name: "kill", covers: []string{"vm-stop"}, before: makeRunning, do: kill, kept: stopped},
 		{name: "restart", settles: true, covers: []string{"vm-restart"}, before: makeRunning, do: restart, kept: started},
+		{name: "rename", covers: []string{"vm-rename"}, before: makeRunning, do: rename, kept: renamed},
 		{name: "delete, running", settles: true, covers: []string{"vm-delete"}, before: makeRunning, do: remove, kept: gone},
 		{name: "delete, stopped", settles: true, covers: []string{"vm-delete"}, before: makeStopped, do: remove, kept: gone},
 		{name: "the VMM dies", settles: true, before: makeRunning, do: vmmDies, kept: stopped},

@@ -110,12 +110,14 @@ func (e *Engine) derive(id vm.ID, name string) vm.VMRuntime {
 		APISockPath:   filepath.Join(run, "api.sock"),
 		VSockPath:     filepath.Join(run, "agent.sock"),
 		LogPath:       filepath.Join(dir, "console.log"),
-		DNSName:       name + ".vm",
+		DNSName:       dnsName(name),
 		VMDir:         dir,
 		SystemOverlay: filepath.Join(dir, "system"),
 		WorkDiskPath:  filepath.Join(dir, "work.ext4"),
 	}
 }
+
+func dnsName(name string) string { return name + ".vm" }
 
 // complete puts back what follows from the identity where a row could not be read whole: nothing of a VM may be lost, or
 // left behind, with its row's JSON.

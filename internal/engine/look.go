@@ -31,6 +31,7 @@ func (w *worker) look(ctx context.Context, r vm.VMRecord) (plan.Facts, error) {
 		Process:    process,
 		Held:       !h.IsZero() || exists(w.e.Paths.VMRun(r.ID)),
 		Ready:      w.ready,
+		Misnamed:   w.ready && w.named != r.Name,
 		Recovering: w.recovering,
 		Session:    w.session.present(time.Now()),
 		Now:        time.Now(),

@@ -82,5 +82,8 @@ func (w *worker) configure(ctx context.Context, r vm.VMRecord, a *agent) error {
 	if err != nil {
 		return fmt.Errorf("configure the guest: %w", err)
 	}
+	w.mu.Lock()
+	w.named = r.Name
+	w.mu.Unlock()
 	return nil
 }

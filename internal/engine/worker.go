@@ -43,6 +43,7 @@ type worker struct {
 	trouble    string        // what is wrong with the running VM's disk; empty when nothing is
 	agent      *agent        // session to the guest; nil when no process is known
 	ready      bool          // the agent was configured
+	named      string        // with this name, last
 	session    session
 	sweeps     []chan<- error // whoever waits for a sweep
 }
@@ -185,6 +186,8 @@ func (w *worker) act(ctx context.Context, step plan.Step, r vm.VMRecord) (again 
 		return 0, w.interruptible(ctx, r, false, w.start)
 	case plan.Adopt:
 		return 0, w.interruptible(ctx, r, false, w.adopt)
+	case plan.Rename:
+		return 0, w.interruptible(ctx, r, false, w.rename)
 	case plan.Stop:
 		return 0, w.interruptible(ctx, r, true, w.end)
 	case plan.CleanUp:

@@ -13,6 +13,7 @@ type Facts struct {
 	Process    bool      // a process is proven to be its VMM
 	Held       bool      // handles name something, or the host still shows something of its run
 	Ready      bool      // its agent was configured in this daemon's life
+	Misnamed   bool      // it is ready, and its guest was told another name than the record's
 	Recovering bool      // first round after the daemon's start
 	Session    bool      // for a VM that is removed with its session: one is there, or may still come
 	Now        time.Time // for back-off
@@ -26,6 +27,7 @@ const (
 	Idle    Step = "idle"     // nothing to do until something changes
 	Start   Step = "start"    // make what is missing, launch, wait for the agent
 	Adopt   Step = "adopt"    // a proven process: dial and configure its agent, record that it runs
+	Rename  Step = "rename"   // tell the guest, and who finds it by name, the name it has now
 	Stop    Step = "stop"     // end the process: guest, VMM, kill
 	CleanUp Step = "clean up" // nothing lives: take down what is left of the run, then state stopped
 	Remove  Step = "remove"   // end, take down, delete everything, the row last
@@ -65,6 +67,8 @@ func next(r vm.VMRecord, f Facts) Step {
 		return Idle
 	case f.Process && (!f.Ready || r.Runtime.State != vm.StateRunning):
 		return Adopt // ready, but not recorded as running: the commit failed, or a stop and a start came at once
+	case f.Process && f.Misnamed:
+		return Rename
 	case f.Process:
 		return Idle
 	case r.Runtime.State == vm.StateStarting && !f.Recovering:

@@ -41,6 +41,8 @@ func TestNext(t *testing.T) {
 		{"starting, process there: reach the agent", rec(vm.WantRunning, vm.StateStarting), Facts{Process: true}, Adopt},
 		{"running", rec(vm.WantRunning, vm.StateRunning), Facts{Process: true, Held: true, Ready: true}, Idle},
 		{"ready, but the commit failed", rec(vm.WantRunning, vm.StateStarting), Facts{Process: true, Held: true, Ready: true}, Adopt},
+		{"renamed while it runs", rec(vm.WantRunning, vm.StateRunning), Facts{Process: true, Held: true, Ready: true, Misnamed: true}, Rename},
+		{"renamed and told to stop", rec(vm.WantStopped, vm.StateStopping), Facts{Process: true, Held: true, Ready: true, Misnamed: true}, Stop},
 		{"the VMM died", rec(vm.WantRunning, vm.StateRunning), Facts{Held: true, Ready: true}, CleanUp},
 		{"stop asked", rec(vm.WantStopped, vm.StateStopping), Facts{Process: true, Held: true, Ready: true}, Stop},
 		{"stopped", rec(vm.WantStopped, vm.StateStopped), Facts{}, Idle},

@@ -61,6 +61,64 @@ func TestNamesAreUnique(t *testing.T) {
 	}
 }
 
+func TestChange(t *testing.T) {
+	s := open(t)
+	for id, name := range map[vm.ID]string{"0123456789ab": "web", "0123456789ac": "db"} {
+		if _, err := s.CreateVM(t.Context(), record(id, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rename := func(id vm.ID, name string) error {
+		_, err := s.Change(t.Context(), id, func(r *vm.VMRecord) error { r.Name = name; return nil })
+		return err
+	}
+	if err := rename("0123456789ab", "db"); vm.CodeOf(err) != vm.CodeExists {
+		t.Errorf("to a taken name: %v", err)
+	}
+	if err := rename("0123456789ab", "mail"); err != nil {
+		t.Error(err)
+	}
+	if r, err := s.VMByRef(t.Context(), "mail"); err != nil || r.ID != "0123456789ab" || r.Generation != 1 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	refused := errors.New("no")
+	if _, err := s.Change(t.Context(), "0123456789ab", func(r *vm.VMRecord) error { r.Name = "x"; return refused }); !errors.Is(err, refused) {
+		t.Errorf("%v", err)
+	}
+	if _, err := s.VMByRef(t.Context(), "mail"); err != nil {
+		t.Errorf("after a change that was refused: %v", err)
+	}
+	if err := rename("ffffffffffff", "x"); vm.CodeOf(err) != vm.CodeNotFound {
+		t.Errorf("of none: %v", err)
+	}
+	if _, err := s.SetWant(t.Context(), "0123456789ab", vm.WantGone, vm.StateRemoving); err != nil {
+		t.Fatal(err)
+	}
+	if err := rename("0123456789ab", "x"); vm.CodeOf(err) != vm.CodeConflict {
+		t.Errorf("of one that goes: %v", err)
+	}
+}
+
+// What cannot be read is neither changed nor lost.
+func TestChangeOfADamagedSpec(t *testing.T) {
+	s := open(t)
+	if _, err := s.CreateVM(t.Context(), record("0123456789ab", "web")); err != nil {
+		t.Fatal(err)
+	}
+	exec(t, s.db, `UPDATE vms SET spec = '{'`)
+	_, err := s.Change(t.Context(), "0123456789ab", func(r *vm.VMRecord) error { r.Spec.VCPU = 7; return nil })
+	if vm.CodeOf(err) != vm.CodeCorrupt || vm.HintOf(err) == "" {
+		t.Errorf("%v", err)
+	}
+	if _, err := s.Change(t.Context(), "0123456789ab", func(r *vm.VMRecord) error { r.Name = "mail"; return nil }); err != nil {
+		t.Errorf("the name alone: %v", err)
+	}
+	var spec string
+	if err := s.db.QueryRow(`SELECT spec FROM vms WHERE name = 'mail'`).Scan(&spec); err != nil || spec != "{" {
+		t.Errorf("%q, %v", spec, err)
+	}
+}
+
 func TestReferences(t *testing.T) {
 	s := open(t)
 	for id, name := range map[vm.ID]string{"0123456789ab": "web", "0123fff00000": "db", "ffffffffffff": "a_b"} {

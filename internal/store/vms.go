@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -132,6 +133,17 @@ func (s *Store) Commit(ctx context.Context, id vm.ID, generation int64, change f
 	})
 }
 
+// Change changes what a VM is, whatever its worker is at, and returns the new record. One that is wanted gone stays as it is
+// (CodeConflict), as does a spec that cannot be read (CodeCorrupt). CodeExists when another VM has the name.
+func (s *Store) Change(ctx context.Context, id vm.ID, change func(*vm.VMRecord) error) (vm.VMRecord, error) {
+	return s.update(ctx, id, func(_ *sql.Tx, r *vm.VMRecord) error {
+		if r.Want == vm.WantGone {
+			return vm.Errorf(vm.CodeConflict, "VM %s is being removed", r.Name)
+		}
+		return change(r)
+	})
+}
+
 func (s *Store) update(ctx context.Context, id vm.ID, change func(*sql.Tx, *vm.VMRecord) error) (vm.VMRecord, error) {
 	var out vm.VMRecord
 	stale := false
@@ -143,7 +155,7 @@ func (s *Store) update(ctx context.Context, id vm.ID, change func(*sql.Tx, *vm.V
 		if err != nil {
 			return err
 		}
-		before := r.Want
+		before := r.VMRecord
 		if err := change(tx, &r.VMRecord); err != nil {
 			if errors.Is(err, ErrStale) {
 				stale = true
@@ -151,8 +163,15 @@ func (s *Store) update(ctx context.Context, id vm.ID, change func(*sql.Tx, *vm.V
 			}
 			return err
 		}
-		if r.err != nil && r.Want == vm.WantRunning && before != vm.WantRunning {
-			return vm.Errorf(vm.CodeCorrupt, "start VM %s: %w", r.Name, r.err).
+		doing := ""
+		switch _, bad := r.bad["spec"]; {
+		case r.err != nil && r.Want == vm.WantRunning && before.Want != vm.WantRunning:
+			doing = "start"
+		case bad && !reflect.DeepEqual(r.Spec, before.Spec):
+			doing = "change"
+		}
+		if doing != "" {
+			return vm.Errorf(vm.CodeCorrupt, "%s VM %s: %w", doing, r.Name, r.err).
 				WithHint("what the VM should be is not known; restore the row from a backup of the database, or: banger vm delete %s", r.Name)
 		}
 		if _, bad := r.bad["runtime"]; bad {
@@ -163,8 +182,11 @@ func (s *Store) update(ctx context.Context, id vm.ID, change func(*sql.Tx, *vm.V
 		if err != nil {
 			return err
 		}
-		_, err = tx.ExecContext(ctx, `UPDATE vms SET want=?, state=?, generation=?, started_at=?, spec=?, runtime=? WHERE id=?`,
-			r.Want, r.Runtime.State, r.Generation, started, spec, runtime, id)
+		_, err = tx.ExecContext(ctx, `UPDATE vms SET name=?, want=?, state=?, generation=?, started_at=?, spec=?, runtime=? WHERE id=?`,
+			r.Name, r.Want, r.Runtime.State, r.Generation, started, spec, runtime, id)
+		if isUnique(err) {
+			return vm.Errorf(vm.CodeExists, "a VM named %q exists", r.Name).WithHint("choose another name")
+		}
 		return err
 	})
 	if err == nil && stale {

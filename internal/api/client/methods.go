@@ -66,6 +66,23 @@ func (c *Client) Restart(ctx context.Context, ref string, r api.StopRequest, onE
 	return c.record(ctx, "restarting VM "+ref, http.MethodPost, path(api.PathRestart, ref), r, onEvent)
 }
 
+// Rename gives a VM another name. pending is as of api.Message.
+func (c *Client) Rename(ctx context.Context, ref, name string) (r *vm.VMRecord, pending []string, err error) {
+	return c.change(ctx, "renaming VM "+ref, http.MethodPost, path(api.PathRename, ref), api.RenameRequest{Name: name})
+}
+
+// change makes a request whose outcome is a VM, of which a part may wait for its next start.
+func (c *Client) change(ctx context.Context, what, method, path string, body any) (*vm.VMRecord, []string, error) {
+	m, err := c.Stream(ctx, what, method, path, body, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	if m.VM == nil {
+		return nil, nil, vm.Errorf(vm.CodeInternal, "%s: the daemon's answer names no VM", what)
+	}
+	return m.VM, m.Pending, nil
+}
+
 // Wait returns when a VM is ready, stopped or gone, as until says.
 func (c *Client) Wait(ctx context.Context, ref, until string) (r vm.VMRecord, err error) {
 	err = c.json(ctx, "waiting for VM "+ref, http.MethodGet, path(api.PathVMWait, ref)+"?"+url.Values{"for": {until}}.Encode(), nil, &r)

@@ -100,6 +100,7 @@ func (s *server) vmRoutes(h huma.API) {
 				return api.Message{VM: &r}, err
 			}), nil
 		})
+	s.changeRoutes(h)
 	huma.Register(h, op("GET", api.PathVMWait, "vm-wait", "Wait until a VM is ready, stopped or gone"), func(ctx context.Context, in *waitInput) (*body[vm.VMRecord], error) {
 		return answer(e.Wait(ctx, in.Ref, in.For))
 	})

@@ -1,0 +1,29 @@
+package server
+
+import (
+	"context"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"banger/internal/api"
+	"banger/internal/vm"
+)
+
+// changeRoutes change what a VM is.
+func (s *server) changeRoutes(h huma.API) {
+	e := s.Engine
+	huma.Register(h, s.streamed("POST", api.PathRename, "vm-rename", "Give a VM another name"),
+		func(_ context.Context, in *struct {
+			Ref  string `path:"ref" doc:"the VM's name, its id, or a unique prefix of the id"`
+			Body api.RenameRequest
+		}) (*huma.StreamResponse, error) {
+			return stream(func(ctx context.Context, _ vm.Report) (api.Message, error) {
+				r, told, err := e.Rename(ctx, in.Ref, in.Body.Name)
+				m := api.Message{VM: &r}
+				if !told {
+					m.Pending = []string{api.PendingHostname}
+				}
+				return m, err
+			}), nil
+		})
+}
