@@ -20,7 +20,7 @@ const (
 	PathEvents  = "/v1/events"            // GET ?vm=REF → NDJSON of vm.Event, until the client hangs up
 	PathVMs     = "/v1/vms"               // GET → []vm.VMRecord; POST CreateRequest → stream
 	PathSummary = "/v1/summaries"         // GET → []VMSummary
-	PathVM      = "/v1/vms/{ref}"         // GET → VMView; DELETE → stream
+	PathVM      = "/v1/vms/{ref}"         // GET → VMView; PATCH SetRequest → stream; DELETE → stream
 	PathVMStart = "/v1/vms/{ref}/start"   // POST → stream
 	PathVMStop  = "/v1/vms/{ref}/stop"    // POST StopRequest → stream
 	PathRestart = "/v1/vms/{ref}/restart" // POST StopRequest → stream
@@ -102,6 +102,16 @@ type RenameRequest struct {
 	Name string `json:"name"`
 }
 
+// SetRequest changes what a VM is. Zero fields leave it as it is.
+type SetRequest struct {
+	VCPU      int   `json:"vcpu,omitempty"`
+	MemoryMiB int64 `json:"memory_mib,omitempty"`
+	DiskSize  int64 `json:"disk_size,omitempty"` // bytes; a work disk can only grow
+
+	Labels       map[string]string `json:"labels,omitempty"`        // added, or given another value
+	RemoveLabels []string          `json:"remove_labels,omitempty"` // keys; one that it has not is no error
+}
+
 // VMView is what `vm show --json` prints: the record, and apart from it handles and what was just seen.
 type VMView struct {
 	vm.VMRecord
@@ -153,6 +163,9 @@ type Message struct {
 // Words of Message.Pending.
 const (
 	PendingHostname = "hostname"
+	PendingVCPU     = "vcpu"
+	PendingMemory   = "memory"
+	PendingDiskSize = "disk-size"
 )
 
 // ErrorBody is the body of every answer that is not 2xx, and the error of a stream.

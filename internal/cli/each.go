@@ -24,6 +24,8 @@ type each struct {
 	sure func(ctx context.Context, names []string) (bool, error)
 
 	idle bool // it only waits: all at the same time
+
+	notes func() []string // lines for people, once it was done to all; nil = none
 }
 
 // eachCommand completes cmd. A name may be a pattern.
@@ -81,6 +83,11 @@ func (a *app) each(ctx context.Context, c *client.Client, p *progress, names []s
 		return context.Cause(ctx)
 	}
 	p.finish(false)
+	if e.notes != nil {
+		for _, n := range e.notes() {
+			fmt.Fprintln(a.err, "banger:", n)
+		}
+	}
 	return a.outcome(names, errs)
 }
 

@@ -8,6 +8,44 @@ import (
 	"banger/internal/vm"
 )
 
+// setSpec changes a VM. A work disk does not shrink.
+func (f *fake) setSpec(w http.ResponseWriter, r *http.Request) {
+	record := f.lookup(w, r)
+	if record == nil {
+		return
+	}
+	var req api.SetRequest
+	json.NewDecoder(r.Body).Decode(&req)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s := &record.Spec
+	if req.DiskSize > 0 && req.DiskSize < s.DiskSize {
+		refuse(w, vm.Errorf(vm.CodeInvalid, "the work disk of VM %s can grow, not shrink", record.Name))
+		return
+	}
+	m := api.Message{Done: true, VM: record}
+	if req.VCPU > 0 {
+		s.VCPU, m.Pending = req.VCPU, append(m.Pending, api.PendingVCPU)
+	}
+	if req.MemoryMiB > 0 {
+		s.MemoryMiB, m.Pending = req.MemoryMiB, append(m.Pending, api.PendingMemory)
+	}
+	s.DiskSize = max(s.DiskSize, req.DiskSize)
+	for k, v := range req.Labels {
+		if s.Labels == nil {
+			s.Labels = map[string]string{}
+		}
+		s.Labels[k] = v
+	}
+	for _, k := range req.RemoveLabels {
+		delete(s.Labels, k)
+	}
+	if record.State != vm.StateRunning {
+		m.Pending = nil
+	}
+	stream(w, m)
+}
+
 func (f *fake) rename(w http.ResponseWriter, r *http.Request) {
 	record := f.lookup(w, r)
 	if record == nil {

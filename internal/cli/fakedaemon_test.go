@@ -114,6 +114,7 @@ func (f *fake) handler() http.Handler {
 	mux.HandleFunc("POST "+api.PathVMStart, f.start)
 	mux.HandleFunc("POST "+api.PathVMStop, f.stopVM)
 	mux.HandleFunc("POST "+api.PathRestart, f.start)
+	mux.HandleFunc("PATCH "+api.PathVM, f.setSpec)
 	mux.HandleFunc("POST "+api.PathRename, f.rename)
 	mux.HandleFunc("GET "+api.PathVMWait, f.wait)
 	mux.HandleFunc("GET "+api.PathVMLogs, f.logs)

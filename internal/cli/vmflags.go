@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"banger/internal/api"
 	"banger/internal/vm"
@@ -24,6 +25,7 @@ func newVMFlags(cmd *cobra.Command) *vmFlags {
 	f.StringVar(&v.request.Name, "name", "", "`NAME` of the VM; without it one is made up")
 	f.StringVar(&v.request.Image, "image", "", "`IMAGE` to boot (see 'banger image list')")
 	f.StringVar(&v.request.Kernel, "kernel", "", "`KERNEL` to boot (see 'banger kernel list')")
+	f.SetNormalizeFunc(cpus)
 	f.IntVar(&v.request.VCPU, "vcpu", 0, fmt.Sprintf("`NUMBER` of virtual CPUs, at most %d", vm.MaxVCPU))
 	f.Var(&v.memory, "memory", "memory, as 512M or 2G; a bare number is MiB")
 	f.Var(&v.disk, "disk-size", "size of the work disk at /root, as 8G; it takes space only as it fills")
@@ -72,16 +74,31 @@ func (v *vmFlags) create(cmd *cobra.Command) (api.CreateRequest, error) {
 			return r, usage(cmd, "--%s is empty", name)
 		}
 	}
-	for _, l := range v.labels {
-		if r.Labels == nil {
-			r.Labels = map[string]string{}
-		}
-		key, value, _ := strings.Cut(l, "=") // a key alone is a label, as in Docker
-		r.Labels[key] = value
-	}
+	r.Labels = parseLabels(v.labels)
 	if err := vm.ValidateLabels(r.Labels); err != nil {
 		return r, err
 	}
 	r.MemoryMiB, r.DiskSize = v.memory.bytes/mib, v.disk.bytes
 	return r, nil
+}
+
+// parseLabels reads KEY=VALUE words; nil when there are none.
+func parseLabels(words []string) map[string]string {
+	if len(words) == 0 {
+		return nil
+	}
+	labels := map[string]string{}
+	for _, w := range words {
+		key, value, _ := strings.Cut(w, "=") // a key alone is a label, as in Docker
+		labels[key] = value
+	}
+	return labels
+}
+
+// cpus lets --cpus, which fingers used to Docker write, be --vcpu.
+func cpus(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+	if name == "cpus" {
+		name = "vcpu"
+	}
+	return pflag.NormalizedName(name)
 }

@@ -1,6 +1,7 @@
 package crashtest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -236,7 +237,7 @@ func (w *world) disks() map[string]string {
 	for _, p := range paths {
 		if name := filepath.Base(p); name == "system" || name == "work.ext4" {
 			b, _ := os.ReadFile(p)
-			all[p] = string(b)
+			all[p] = string(bytes.TrimRight(b, "\x00")) // a disk that has grown holds what it held
 		}
 	}
 	return all

@@ -13,6 +13,7 @@ import (
 	"banger/internal/act"
 	"banger/internal/disk"
 	"banger/internal/host/cgroup"
+	"banger/internal/host/ext4"
 	"banger/internal/host/file"
 	"banger/internal/network"
 	"banger/internal/vm"
@@ -223,9 +224,14 @@ func (c cgroups) Remove(ctx context.Context, id vm.ID) error {
 	return act.Do(ctx, "cgroup.remove", func() error { return ignore(c.k.removeCgroup(cgroupOf(id)), unix.ENOENT) })
 }
 
-// workDisk makes a work disk with something in it that must not get lost.
-func workDisk(ctx context.Context, path string, _ int64) error {
-	return file.Create(ctx, "work-disk", path, func(tmp string) error {
+// workDisk makes a work disk with something in it that must not get lost, and enlarges it. It has a small part of the bytes
+// that are asked for: tests read all of it.
+func workDisk(ctx context.Context, path string, size int64) error {
+	err := file.Create(ctx, "work-disk", path, func(tmp string) error {
 		return os.WriteFile(tmp, []byte("work of "+filepath.Base(filepath.Dir(path))+"\n"), 0o600)
 	})
+	if err != nil {
+		return err
+	}
+	return ext4.Grow(ctx, path, size>>25)
 }

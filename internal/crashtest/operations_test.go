@@ -57,6 +57,21 @@ func kill(r *run) answer    { return r.call("POST", "/v1/vms/web/stop", api.Stop
 func remove(r *run) answer  { return r.call(http.MethodDelete, "/v1/vms/web", struct{}{}) }
 func restart(r *run) answer { return r.call("POST", "/v1/vms/web/restart", api.StopRequest{}) }
 
+// set changes something of each kind.
+func set(r *run) answer {
+	return r.call("PATCH", "/v1/vms/web", api.SetRequest{MemoryMiB: 2048, DiskSize: 16 << 30, Labels: map[string]string{"team": "web"}})
+}
+
+// wasSet holds that all of it is so, or nothing.
+func wasSet(r *run, a answer) error {
+	v, there := r.record(web)
+	memory, disk, label := v.Spec.MemoryMiB == 2048, v.Spec.DiskSize == 16<<30, v.Spec.Labels["team"] == "web"
+	if !there || memory != disk || memory != label || a.acked && !memory {
+		return fmt.Errorf("there: %v, %+v", there, v.Spec)
+	}
+	return nil
+}
+
 func rename(r *run) answer {
 	return r.call("POST", "/v1/vms/web/rename", api.RenameRequest{Name: newName})
 }
@@ -198,6 +213,11 @@ func operations() []operation {
 		{name: "the last one's stop", bare: true, before: makeRunning, do: stop, kept: stopped},
 		{name: "kill", covers: []string{"vm-stop"}, before: makeRunning, do: kill, kept: stopped},
 		{name: "restart", settles: true, covers: []string{"vm-restart"}, before: makeRunning, do: restart, kept: started},
+		{name: "set", covers: []string{"vm-set"}, before: makeRunning, do: set, kept: wasSet},
+		{name: "start with a larger work disk", settles: true, covers: []string{"vm-start"}, before: func(r *run) {
+			makeStopped(r)
+			must(r, set(r))
+		}, do: start, kept: started},
 		{name: "rename", covers: []string{"vm-rename"}, before: makeRunning, do: rename, kept: renamed},
 		{name: "delete, running", settles: true, covers: []string{"vm-delete"}, before: makeRunning, do: remove, kept: gone},
 		{name: "delete, stopped", settles: true, covers: []string{"vm-delete"}, before: makeStopped, do: remove, kept: gone},

@@ -115,9 +115,12 @@ func proveBoot(kernels *kernel.Library) func(context.Context) (vmlinux, initramf
 	}
 }
 
-// workDisk makes the ext4 file system that a guest mounts at /root.
+// workDisk makes the ext4 file system that a guest mounts at /root, or enlarges its disk.
 func workDisk(ctx context.Context, path string, size int64) error {
-	return ext4.Make(ctx, path, size, "work")
+	if err := ext4.Make(ctx, path, size, "work"); err != nil {
+		return err
+	}
+	return ext4.Grow(ctx, path, size)
 }
 
 func hostLimits() engine.Limits {

@@ -73,7 +73,7 @@ type Config struct {
 	Networks  []network.Driver
 	Processes vmm.Processes
 	Cgroups   Cgroups // nil: VMs stay in the daemon's
-	// WorkDisk makes a VM's work disk of that many bytes, if it is not there.
+	// WorkDisk makes a VM's work disk of that many bytes, if it is not there, and enlarges one that is smaller.
 	WorkDisk func(ctx context.Context, path string, size int64) error
 	Defaults Defaults
 	UIDs     UIDs   // for VMMs in jails

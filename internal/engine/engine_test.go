@@ -38,7 +38,8 @@ type world struct {
 	store  *guarded // makes disks that have to be guarded; nil: they need not
 	jails  bool     // VMMs run in jails, and write metrics, from the next life of the daemon on
 
-	ensured atomic.Int32 // images and kernels asked for
+	ensured  atomic.Int32 // images and kernels asked for
+	workDisk atomic.Int64 // bytes that the last one was asked to have
 }
 
 // faults make host acts fail on demand.
@@ -88,7 +89,8 @@ func (w *world) begin() *daemon {
 		Store: db, Handles: handles.NewCache(), Paths: w.paths, Images: images{w}, Kernels: kernels{w},
 		VMMs: []vmm.Driver{&onePort{Driver: fake.New(w.host, "qemu"), jails: w.jails, ports: map[string]chan struct{}{}}}, Disks: []disk.Driver{w.disk()},
 		Networks: []network.Driver{w.network()}, Processes: w.host, BootID: w.host.BootID(),
-		WorkDisk: func(_ context.Context, path string, _ int64) error {
+		WorkDisk: func(_ context.Context, path string, size int64) error {
+			w.workDisk.Store(size)
 			return errors.Join(w.faults.workDisk, os.WriteFile(path, nil, 0o600))
 		},
 		Defaults: Defaults{VCPU: 1, MemoryMiB: 256, DiskSize: 1 << 30, Image: "img", Kernel: "kern", VMM: "auto", Disk: "auto", Network: "auto"},

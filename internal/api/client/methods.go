@@ -71,6 +71,11 @@ func (c *Client) Rename(ctx context.Context, ref, name string) (r *vm.VMRecord, 
 	return c.change(ctx, "renaming VM "+ref, http.MethodPost, path(api.PathRename, ref), api.RenameRequest{Name: name})
 }
 
+// Set changes what a VM is. pending is as of api.Message.
+func (c *Client) Set(ctx context.Context, ref string, r api.SetRequest) (record *vm.VMRecord, pending []string, err error) {
+	return c.change(ctx, "changing VM "+ref, http.MethodPatch, path(api.PathVM, ref), r)
+}
+
 // change makes a request whose outcome is a VM, of which a part may wait for its next start.
 func (c *Client) change(ctx context.Context, what, method, path string, body any) (*vm.VMRecord, []string, error) {
 	m, err := c.Stream(ctx, what, method, path, body, nil)

@@ -12,6 +12,16 @@ import (
 // changeRoutes change what a VM is.
 func (s *server) changeRoutes(h huma.API) {
 	e := s.Engine
+	huma.Register(h, s.streamed("PATCH", api.PathVM, "vm-set", "Change what a VM is"),
+		func(_ context.Context, in *struct {
+			Ref  string `path:"ref" doc:"the VM's name, its id, or a unique prefix of the id"`
+			Body api.SetRequest
+		}) (*huma.StreamResponse, error) {
+			return stream(func(ctx context.Context, _ vm.Report) (api.Message, error) {
+				r, pending, err := e.Set(ctx, in.Ref, in.Body)
+				return api.Message{VM: &r, Pending: pending}, err
+			}), nil
+		})
 	huma.Register(h, s.streamed("POST", api.PathRename, "vm-rename", "Give a VM another name"),
 		func(_ context.Context, in *struct {
 			Ref  string `path:"ref" doc:"the VM's name, its id, or a unique prefix of the id"`

@@ -91,7 +91,7 @@ func (s *server) outer(mux *http.ServeMux, operations map[string]string) http.Ha
 func operations(h huma.API) map[string]string {
 	names := map[string]string{}
 	for path, item := range h.OpenAPI().Paths {
-		for _, o := range []*huma.Operation{item.Get, item.Put, item.Post, item.Delete, item.Head} {
+		for _, o := range []*huma.Operation{item.Get, item.Put, item.Post, item.Patch, item.Delete, item.Head} {
 			if o != nil {
 				names[o.Method+" "+path] = o.OperationID
 			}

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"banger/internal/act"
 	"banger/internal/host/file"
 	"banger/internal/vm"
 )
@@ -80,6 +81,23 @@ func Make(ctx context.Context, path string, size int64, label string) error {
 		return vm.Errorf(vm.CodeNoSpace, "make ext4 disk %s: %w", path, err).WithHint("free some space on the file system of %s", path)
 	}
 	return fmt.Errorf("make ext4 disk %s: %w", path, err)
+}
+
+// Grow gives the file at path size bytes where it has fewer; what is added is a hole. The file system in it stays as it is:
+// the guest enlarges that when it mounts it. Errors: vm.CodeInvalid for a size that the host cannot have.
+func Grow(ctx context.Context, path string, size int64) error {
+	st, err := os.Stat(path)
+	if err == nil && st.Size() < size {
+		err = act.Do(ctx, "work-disk.grow", func() error { return os.Truncate(path, size) })
+	}
+	switch {
+	case errors.Is(err, unix.EFBIG):
+		return vm.Errorf(vm.CodeInvalid, "grow disk %s to %d bytes: the host's file system takes no file of that size: %w", path, size, err).
+			WithHint("ask for a smaller disk: banger vm set --disk-size")
+	case err != nil:
+		return fmt.Errorf("grow disk %s to %d bytes: %w", path, size, err)
+	}
+	return nil
 }
 
 func check(size int64, label string) error {

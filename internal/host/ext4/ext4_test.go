@@ -72,6 +72,35 @@ func TestMakeTwiceKeepsContent(t *testing.T) {
 	}
 }
 
+// TestGrow: a larger file whose content is as before, which resize2fs takes as the guest's kernel does; never a smaller one.
+func TestGrow(t *testing.T) {
+	testhost.Need(t, testhost.Ext4)
+	path := filepath.Join(t.TempDir(), "work.ext4")
+	if err := Make(t.Context(), path, 64<<20, "w"); err != nil {
+		t.Fatal(err)
+	}
+	for _, size := range []int64{256 << 20, 256 << 20, 64 << 20} {
+		if err := Grow(t.Context(), path, size); err != nil {
+			t.Fatal(err)
+		}
+		if st, err := os.Stat(path); err != nil || st.Size() != 256<<20 {
+			t.Errorf("grown to %d: %v, %v", size, st.Size(), err)
+		}
+	}
+	if out, err := exec.Command("/usr/sbin/e2fsck", "-fn", path).CombinedOutput(); err != nil {
+		t.Errorf("e2fsck: %v: %s", err, out)
+	}
+	if out, err := exec.Command("/usr/sbin/resize2fs", path).CombinedOutput(); err != nil {
+		t.Errorf("resize2fs: %v: %s", err, out)
+	}
+	if err := Grow(t.Context(), filepath.Join(t.TempDir(), "absent"), 1<<30); err == nil {
+		t.Error("grew what is not there")
+	}
+	if err := Grow(t.Context(), path, 1<<62); err == nil || vm.CodeOf(err) != vm.CodeInvalid || vm.HintOf(err) == "" {
+		t.Errorf("to more than any file has: %v", err)
+	}
+}
+
 func TestMakeRefuses(t *testing.T) {
 	testhost.Need(t, testhost.Ext4)
 	cancelled, cancel := context.WithCancel(t.Context())

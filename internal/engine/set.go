@@ -1,0 +1,92 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"reflect"
+
+	"banger/internal/api"
+	"banger/internal/vm"
+)
+
+// Set changes a VM's spec, as far as the host could give it. pending are those of api's Pending words that a VM that runs
+// has only from its next start on.
+func (e *Engine) Set(ctx context.Context, ref string, req api.SetRequest) (r vm.VMRecord, pending []string, err error) {
+	if reflect.ValueOf(req).IsZero() {
+		return r, nil, vm.Errorf(vm.CodeInvalid, "change VM %s: nothing to change was named", ref)
+	}
+	r, err = e.Store.VMByRef(ctx, ref)
+	if err != nil {
+		return r, nil, err
+	}
+	disk, err := workDiskSize(r)
+	if err != nil {
+		return r, nil, err
+	}
+	r, err = e.Store.Change(ctx, r.ID, func(r *vm.VMRecord) error {
+		old, spec := r.Spec, changed(r.Spec, req)
+		if r.Want == vm.WantRunning {
+			disk = max(disk, old.DiskSize) // it may be made at this moment
+		}
+		if req.DiskSize > 0 && req.DiskSize < disk {
+			return vm.Errorf(vm.CodeInvalid, "the work disk of VM %s has %d MiB: it can grow, not shrink to %d MiB", r.Name, disk>>20, req.DiskSize>>20)
+		}
+		if err := e.Limits.validate(spec); err != nil {
+			return err
+		}
+		r.Spec, pending = spec, nil
+		if r.Want == vm.WantRunning {
+			pending = differing(old, spec)
+		}
+		return nil
+	})
+	if err == nil {
+		e.stateEvent(r)
+	}
+	return r, pending, err
+}
+
+// changed is a spec with what is asked for in it.
+func changed(s vm.Spec, req api.SetRequest) vm.Spec {
+	s.VCPU, s.MemoryMiB, s.DiskSize = or(req.VCPU, s.VCPU), or(req.MemoryMiB, s.MemoryMiB), or(req.DiskSize, s.DiskSize)
+	s.Labels = maps.Clone(s.Labels)
+	if s.Labels == nil {
+		s.Labels = map[string]string{}
+	}
+	maps.Copy(s.Labels, req.Labels)
+	for _, key := range req.RemoveLabels {
+		delete(s.Labels, key)
+	}
+	return s
+}
+
+// differing names what a machine is given when it is launched and not later.
+func differing(a, b vm.Spec) (words []string) {
+	if a.VCPU != b.VCPU {
+		words = append(words, api.PendingVCPU)
+	}
+	if a.MemoryMiB != b.MemoryMiB {
+		words = append(words, api.PendingMemory)
+	}
+	if a.DiskSize != b.DiskSize {
+		words = append(words, api.PendingDiskSize)
+	}
+	return words
+}
+
+// workDiskSize is what a VM's work disk has, 0 before its first start: a size that the host turned out not to be able to give
+// can be taken back.
+func workDiskSize(r vm.VMRecord) (int64, error) {
+	st, err := os.Stat(r.Runtime.WorkDiskPath)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("look at the work disk of VM %s: %w", r.Name, err)
+	}
+	return st.Size(), nil
+}
