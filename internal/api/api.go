@@ -85,8 +85,9 @@ type CreateRequest struct {
 
 	Labels map[string]string `json:"labels,omitempty"` // at most 64, see vm.ValidateLabels
 
-	AutoRemove bool `json:"auto_remove,omitempty"` // the VM lives as long as its one exec session
-	Start      bool `json:"start,omitempty"`
+	Restart    string `json:"restart,omitempty"`     // see vm.ParseRestart
+	AutoRemove bool   `json:"auto_remove,omitempty"` // the VM lives as long as its one exec session
+	Start      bool   `json:"start,omitempty"`
 	// NoWait ends the stream when the record is committed instead of when the VM is ready (Start).
 	NoWait bool `json:"no_wait,omitempty"`
 }
@@ -107,6 +108,8 @@ type SetRequest struct {
 	VCPU      int   `json:"vcpu,omitempty"`
 	MemoryMiB int64 `json:"memory_mib,omitempty"`
 	DiskSize  int64 `json:"disk_size,omitempty"` // bytes; a work disk can only grow
+
+	Restart string `json:"restart,omitempty"` // see vm.ParseRestart
 
 	Labels       map[string]string `json:"labels,omitempty"`        // added, or given another value
 	RemoveLabels []string          `json:"remove_labels,omitempty"` // keys; one that it has not is no error

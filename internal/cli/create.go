@@ -17,7 +17,9 @@ func newCreate(a *app) *cobra.Command {
 
 An image or kernel that is not there yet is built or imported first. config.toml can set other defaults than those below.
 
-With --network user the guest reaches services that listen only on this host's loopback, at 10.0.2.2.`,
+With --network user the guest reaches services that listen only on this host's loopback, at 10.0.2.2.
+
+` + restartHelp,
 		Example: "  banger vm create --name web --memory 1G --vcpu 2\n  banger vm start web",
 		Args:    atMost(),
 	}

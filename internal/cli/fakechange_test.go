@@ -31,6 +31,9 @@ func (f *fake) setSpec(w http.ResponseWriter, r *http.Request) {
 		s.MemoryMiB, m.Pending = req.MemoryMiB, append(m.Pending, api.PendingMemory)
 	}
 	s.DiskSize = max(s.DiskSize, req.DiskSize)
+	if req.Restart != "" {
+		s.Restart = req.Restart
+	}
 	for k, v := range req.Labels {
 		if s.Labels == nil {
 			s.Labels = map[string]string{}

@@ -100,9 +100,9 @@ func vmTable(now time.Time, all []api.VMSummary) *table {
 	return t
 }
 
-// stateWord tells of a removal or a clean-up that failed, and is tried again, why it did.
+// stateWord tells of a removal or a clean-up that failed, and is tried again, why it did, and of a restart why it is needed.
 func stateWord(r api.VMSummary) string {
-	if r.LastError == "" || r.State != vm.StateRemoving && r.State != vm.StateStopping {
+	if r.LastError == "" || r.State != vm.StateRemoving && r.State != vm.StateStopping && r.State != vm.StateStarting {
 		return string(r.State)
 	}
 	const most = 80 // a table is for the eye; vm show has all of it

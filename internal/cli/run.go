@@ -40,6 +40,8 @@ those below.
 
 With --network user the guest reaches services that listen only on this host's loopback, at 10.0.2.2.
 
+` + restartHelp + `
+
 Exit status: the command's own; 125 when banger failed, 126 when the command could not be invoked, 127 when it was not
 found, 130 on Ctrl-C.`,
 		Example: `  banger vm run -- cat /etc/hostname
@@ -58,6 +60,9 @@ found, 130 on Ctrl-C.`,
 		var err error
 		if r.create, err = vmFlags.create(cmd); err != nil {
 			return err
+		}
+		if *remove && r.create.Restart != "" && r.create.Restart != vm.RestartNo {
+			return usage(cmd, "--rm and --restart contradict each other: a VM that goes with its command is not started again")
 		}
 		r.create.Start, r.create.AutoRemove, r.create.NoWait = true, *remove, !*detach
 		if *detach {

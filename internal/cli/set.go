@@ -19,12 +19,15 @@ func newSet(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "set [flags] NAME... | --all",
 		Short: "Change what VMs are",
-		Long: `Change memory, processors, the size of the work disk and labels of VMs. A VM that runs has new memory, processors and disk
+		Long: `Change memory, processors, the size of the work disk, restart policy and labels of VMs. A VM that runs has new memory, processors and disk
 size from its next start on, and is told so; everything else takes effect at once.
 
-A work disk only grows. It is enlarged at the next start, and the file system in it by the guest.`,
+A work disk only grows. It is enlarged at the next start, and the file system in it by the guest.
+
+` + restartHelp,
 		Example: `  banger vm set --memory 2G --vcpu 2 web
   banger vm set --disk-size 20G web && banger vm restart web
+  banger vm set --restart on-failure:5 web
   banger vm set --label team=web --label-rm urgent 'web-*'`,
 	}
 	v := setFlags{memory: sizeFlag{min: vm.MinMemory, max: vm.MaxMemory}, disk: sizeFlag{min: vm.MinDisk, max: vm.MaxDisk}}
@@ -32,6 +35,8 @@ A work disk only grows. It is enlarged at the next start, and the file system in
 	f.IntVar(&v.request.VCPU, "vcpu", 0, fmt.Sprintf("`NUMBER` of virtual CPUs, at most %d (also --cpus)", vm.MaxVCPU))
 	f.Var(&v.memory, "memory", "memory, as 512M or 2G; a bare number is MiB")
 	f.Var(&v.disk, "disk-size", "size of the work disk at /root, as 20G; not less than it has")
+	f.StringVar(&v.request.Restart, "restart", "", restartUsage)
+	completeRestart(cmd)
 	f.StringArrayVarP(&v.labels, "label", "l", nil, "add a label `KEY=VALUE`, or give it that value")
 	f.StringArrayVar(&v.request.RemoveLabels, "label-rm", nil, "remove the label `KEY`")
 	f.SetNormalizeFunc(cpus)
@@ -79,15 +84,18 @@ func (v *setFlags) check(cmd *cobra.Command) error {
 	if err := vm.ValidateLabels(r.Labels); err != nil {
 		return err
 	}
+	if err := checkRestart(cmd, r.Restart); err != nil {
+		return err
+	}
 	for _, key := range r.RemoveLabels {
 		if _, added := r.Labels[key]; added {
 			return usage(cmd, "--label %s and --label-rm %s contradict each other", key, key)
 		}
 	}
-	for _, name := range []string{"vcpu", "memory", "disk-size", "label", "label-rm"} {
+	for _, name := range []string{"vcpu", "memory", "disk-size", "restart", "label", "label-rm"} {
 		if f.Changed(name) {
 			return nil
 		}
 	}
-	return usage(cmd, "nothing to change: name at least one of --memory, --vcpu, --disk-size, --label, --label-rm")
+	return usage(cmd, "nothing to change: name at least one of --memory, --vcpu, --disk-size, --restart, --label, --label-rm")
 }

@@ -90,6 +90,7 @@ func viewTable(now time.Time, v api.VMView) *table {
 	line("ID", string(v.ID))
 	line("State", stateLine(now, v))
 	errorLines(line, now, v.Runtime)
+	restartLines(line, now, v.VMRecord)
 	line("Image", v.Image+after("  ", shortDigest(v.ImageDigest)))
 	line("Kernel", v.Kernel+after("  ", shortDigest(v.KernelDigest)))
 	line("CPUs", strconv.Itoa(v.Spec.VCPU))
@@ -147,6 +148,25 @@ func errorLines(line func(key, value string), now time.Time, r vm.VMRuntime) {
 		line("Next try", "in "+span(r.RetryAt.Sub(now).Round(time.Second)))
 	default:
 		line("Next try", "now")
+	}
+}
+
+// restartLines tell a restart policy, and what came of it so far.
+func restartLines(line func(key, value string), now time.Time, r vm.VMRecord) {
+	if r.Spec.Restart == "" || r.Spec.Restart == vm.RestartNo {
+		return
+	}
+	text := r.Spec.Restart
+	if n := r.Runtime.Restarts; n > 0 {
+		text += ", restart " + strconv.Itoa(n) + " in a row"
+	}
+	line("Restart policy", text)
+	switch at := r.Runtime.RestartAt; {
+	case at.IsZero() || r.State != vm.StateStarting:
+	case at.After(now):
+		line("Next start", "in "+span(at.Sub(now).Round(time.Second)))
+	default:
+		line("Next start", "now")
 	}
 }
 

@@ -32,14 +32,16 @@ func newVMFlags(cmd *cobra.Command) *vmFlags {
 	f.StringVar(&v.request.VMM, "vmm", "", "machine monitor (`DRIVER`): "+oneOf(vm.VMMDrivers()))
 	f.StringVar(&v.request.Disk, "disk", "", "how the image is made writable (`DRIVER`): "+oneOf(vm.DiskDrivers()))
 	f.StringVar(&v.request.Network, "network", "", "network (`DRIVER`): "+oneOf(vm.NetworkDrivers()))
+	f.StringVar(&v.request.Restart, "restart", "", restartUsage)
 	f.StringArrayVarP(&v.labels, "label", "l", nil, "label the VM with `KEY=VALUE`, for 'banger vm list --filter label='")
 	for name, drivers := range map[string][]string{"vmm": vm.VMMDrivers(), "disk": vm.DiskDrivers(), "network": vm.NetworkDrivers()} {
 		_ = cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(append([]string{vm.Auto}, drivers...), cobra.ShellCompDirectiveNoFileComp))
 	}
+	completeRestart(cmd)
 	// Only shown: what is not given is not sent, and the daemon fills it in from config.toml, which may say otherwise.
 	for name, value := range map[string]string{
 		"image": vm.DefaultImage, "kernel": vm.DefaultKernel, "vcpu": strconv.Itoa(vm.DefaultVCPU), "memory": vm.DefaultMemory,
-		"disk-size": vm.DefaultDisk, "vmm": vm.Auto, "disk": vm.Auto, "network": vm.Auto,
+		"disk-size": vm.DefaultDisk, "vmm": vm.Auto, "disk": vm.Auto, "network": vm.Auto, "restart": vm.RestartNo,
 	} {
 		f.Lookup(name).DefValue = value
 	}
@@ -68,6 +70,9 @@ func (v *vmFlags) create(cmd *cobra.Command) (api.CreateRequest, error) {
 		if f.Changed(choice.flag) && !vm.IsDriver(choice.value, choice.known) {
 			return r, usage(cmd, "--%s %s: it must be %s", choice.flag, choice.value, oneOf(choice.known))
 		}
+	}
+	if err := checkRestart(cmd, r.Restart); err != nil {
+		return r, err
 	}
 	for _, name := range []string{"image", "kernel"} {
 		if f.Changed(name) && f.Lookup(name).Value.String() == "" {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"banger/internal/handles"
+	"banger/internal/plan"
 	"banger/internal/vm"
 )
 
@@ -83,6 +84,8 @@ func (r *run) unsettled(v vm.VMRecord) string {
 		return "it is to be removed: " + v.Runtime.LastError
 	case v.Want == vm.WantStopped && v.Runtime.State != vm.StateStopped && v.Runtime.State != vm.StateError:
 		return "it is to be stopped and is " + string(v.Runtime.State)
+	case plan.Pending(v): // or in the middle of it, when the host has what it should not have yet
+		return ""
 	case v.Want == vm.WantRunning && v.Runtime.State != vm.StateRunning:
 		return "it is to run and is " + string(v.Runtime.State)
 	case v.Want == vm.WantRunning && !r.daemon.Engine.Observe(v).Ready:
@@ -99,10 +102,12 @@ func (w *world) expected(records []vm.VMRecord) []string {
 		if v.Want != vm.WantRunning {
 			continue
 		}
+		if rules = append(rules, ruleOf(v.ID, v.Runtime.GuestIP)); plan.Pending(v) {
+			continue
+		}
 		image := filepath.Join(w.paths.Images(), v.ImageDigest[7:], "root.ext4")
 		all = append(all, "process of "+string(v.ID), fmt.Sprintf("tap %s of %q", tapOf(v.ID), aliasOf(v.ID)), "cgroup "+cgroupOf(v.ID),
 			fmt.Sprintf("device %s on %s and %s", dmOf(v.ID), image, v.Runtime.SystemOverlay), "loop device on "+v.Runtime.SystemOverlay)
-		rules = append(rules, ruleOf(v.ID, v.Runtime.GuestIP))
 		if base != image {
 			base = image
 			all = append(all, "loop device on "+image)
@@ -167,7 +172,7 @@ func (w *world) disk(records []vm.VMRecord, digests map[string]bool) error {
 		for _, n := range vmFiles {
 			may[dir+n] = true
 		}
-		if v.Want != vm.WantRunning {
+		if v.Want != vm.WantRunning || plan.Pending(v) {
 			continue
 		}
 		running[string(v.ID)] = true
@@ -223,7 +228,7 @@ func (r *run) handles(records []vm.VMRecord) error {
 		if cached != scratch || r.daemon.Engine.Handles.Process(v.ID) != id {
 			errs = append(errs, fmt.Errorf("VM %s: process %+v, in memory %+v, in the scratch file %+v", v.Name, id, cached, scratch))
 		}
-		if v.Want == vm.WantRunning && (cached.TapDevice != tapOf(v.ID) || cached.DMName != dmOf(v.ID) || cached.Cgroup != cgroupOf(v.ID) || cached.BaseLoop == "" || cached.CowLoop == "") {
+		if v.Want == vm.WantRunning && !plan.Pending(v) && (cached.TapDevice != tapOf(v.ID) || cached.DMName != dmOf(v.ID) || cached.Cgroup != cgroupOf(v.ID) || cached.BaseLoop == "" || cached.CowLoop == "") {
 			errs = append(errs, fmt.Errorf("VM %s runs with handles %+v", v.Name, cached))
 		}
 	}

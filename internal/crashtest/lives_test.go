@@ -62,7 +62,7 @@ func randomLives(t *testing.T) {
 			l.fail(&failures)
 			dies := rapid.IntRange(0, 40).Draw(rt, "dies after") // acts; many: not at all
 			l.r.endAfter(dies)
-			l.step(rapid.SampledFrom([]string{"create", "run", "start", "stop", "kill", "delete", "VMM dies", "build"}).Draw(rt, "what"), names.Draw(rt, "VM"))
+			l.step(rapid.SampledFrom([]string{"create", "run", "start", "stop", "kill", "set", "delete", "VMM dies", "build"}).Draw(rt, "what"), names.Draw(rt, "VM"))
 			l.r.failing(nil)
 			l.r.endAfter(-1)
 			switch {
@@ -116,7 +116,7 @@ func (l *alive) step(what, name string) {
 	if l.r.daemon == nil {
 		return
 	}
-	r, path := l.r, api.PathVMs+"/"+name
+	r, path, policy := l.r, api.PathVMs+"/"+name, rapid.SampledFrom([]string{"", vm.RestartAlways, "on-failure:2"}).Draw(l.t, "restart")
 	var a answer
 	switch what {
 	case "create":
@@ -125,12 +125,14 @@ func (l *alive) step(what, name string) {
 		l.now(name, a, true)
 	case "run":
 		l.maybe(name)
-		a = create(r, api.CreateRequest{Name: name, Start: true})
+		a = create(r, api.CreateRequest{Name: name, Start: true, Restart: policy})
 		l.now(name, a, true)
 	case "start":
 		a = r.call("POST", path+"/start", struct{}{})
 	case "stop", "kill":
 		a = r.call("POST", path+"/stop", api.StopRequest{Force: what == "kill"})
+	case "set":
+		a = r.call("PATCH", path, api.SetRequest{Restart: policy, VCPU: 2})
 	case "delete":
 		delete(l.told, name) // from now on it may go at any moment
 		a = r.call("DELETE", path, struct{}{})

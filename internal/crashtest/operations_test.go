@@ -154,6 +154,37 @@ func vmmDies(r *run) answer {
 	return a
 }
 
+// makeRestarted is a VM that runs, and whose policy has it started again whatever ends it.
+func makeRestarted(r *run) {
+	must(r, create(r, api.CreateRequest{Name: web, Start: true, Restart: vm.RestartAlways}))
+	if v, ok := r.record(web); ok {
+		r.w.guestWrites(v.ID)
+	}
+}
+
+// restartedAfter ends the run of a VM, and waits until it is started again.
+func restartedAfter(r *run) answer {
+	v, _ := r.record(web)
+	var a answer
+	r.do(func(ctx context.Context) {
+		events, err := r.daemon.Engine.Events(ctx, web)
+		if err != nil {
+			a.err = err
+			return
+		}
+		if id, ok := r.w.k.ProcessOf(v.ID); ok {
+			_ = r.w.k.Signal(id, 9)
+		}
+		for range events {
+			now, err := r.daemon.Engine.Store.VM(ctx, v.ID)
+			if a.acked = err == nil && now.Runtime.Restarts > 0 && now.Runtime.State == vm.StateRunning; a.acked {
+				return
+			}
+		}
+	})
+	return a
+}
+
 // operations are all there are.
 func operations() []operation {
 	gone := func(r *run, a answer) error {
@@ -193,6 +224,12 @@ func operations() []operation {
 		}
 		return nil
 	}
+	wanted := func(r *run, _ answer) error { // even after a reboot
+		if v, there := r.record(web); !there || v.Want != vm.WantRunning {
+			return fmt.Errorf("its policy has it run: %v, want %s (%s)", there, v.Want, v.Runtime.LastError)
+		}
+		return nil
+	}
 	imageThere := func(name string) func(r *run, a answer) error {
 		return func(r *run, a answer) error {
 			if _, err := r.daemon.Images.Get(context.Background(), name); err != nil && a.acked {
@@ -222,6 +259,7 @@ func operations() []operation {
 		{name: "delete, running", settles: true, covers: []string{"vm-delete"}, before: makeRunning, do: remove, kept: gone},
 		{name: "delete, stopped", settles: true, covers: []string{"vm-delete"}, before: makeStopped, do: remove, kept: gone},
 		{name: "the VMM dies", settles: true, before: makeRunning, do: vmmDies, kept: stopped},
+		{name: "the VMM dies, and its policy restarts it", settles: true, before: makeRestarted, do: restartedAfter, kept: wanted},
 		{name: "image build", library: true, covers: []string{"image-build"}, do: build("second", false), kept: imageThere("second")},
 		{name: "image build over one in use", library: true, covers: []string{"image-build"}, before: makeStopped, do: build(vm.DefaultImage, true), kept: imageThere(vm.DefaultImage)},
 		{name: "kernel import", library: true, covers: []string{"kernel-import"}, do: importKernel, kept: func(r *run, a answer) error {
@@ -270,6 +308,11 @@ func operations() []operation {
 			r.end()
 			r.w.k.reboot()
 		}, kept: func(r *run, a answer) error { return stopped(r, answer{acked: true}) }},
+		{name: "daemon start, after a reboot, its policy restarts it", boots: true, reboots: true, before: func(r *run) {
+			makeRestarted(r)
+			r.end()
+			r.w.k.reboot()
+		}, kept: wanted},
 		{name: "daemon start, after a reboot that gave its pid away", boots: true, reboots: true, before: func(r *run) {
 			makeRunning(r)
 			v, _ := r.record(web)

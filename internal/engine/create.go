@@ -129,6 +129,7 @@ func (e *Engine) complete(r vm.VMRecord) vm.VMRuntime {
 	rt.State, rt.LastError = r.Runtime.State, r.Runtime.LastError
 	// Else a removal that failed would be tried again at once.
 	rt.Attempts, rt.LastErrorAt, rt.RetryAt = r.Runtime.Attempts, r.Runtime.LastErrorAt, r.Runtime.RetryAt
+	rt.Restarts, rt.RestartAt = r.Runtime.Restarts, r.Runtime.RestartAt
 	return rt
 }
 
@@ -137,7 +138,7 @@ func (e *Engine) fill(req api.CreateRequest) vm.Spec {
 	return vm.Spec{
 		VCPU: or(req.VCPU, d.VCPU), MemoryMiB: or(req.MemoryMiB, d.MemoryMiB), DiskSize: or(req.DiskSize, d.DiskSize),
 		VMM: or(req.VMM, d.VMM), Disk: or(req.Disk, d.Disk), Network: or(req.Network, d.Network),
-		ImageName: or(req.Image, d.Image), KernelName: or(req.Kernel, d.Kernel), AutoRemove: req.AutoRemove, Labels: req.Labels,
+		ImageName: or(req.Image, d.Image), KernelName: or(req.Kernel, d.Kernel), AutoRemove: req.AutoRemove, Restart: req.Restart, Labels: req.Labels,
 	}
 }
 

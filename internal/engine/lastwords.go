@@ -9,10 +9,15 @@ import (
 	"banger/internal/vmm"
 )
 
+const (
+	consoleEnd  = 16 << 10 // bytes of a console that are looked at for what was said last
+	kernelPanic = "Kernel panic - not syncing"
+)
+
 // lastWords is what a guest's console said before its machine ended, to go after an error: the kernel's panic if there
 // was one, else the last line. A kernel that panics ends its machine as an orderly reboot does.
 func (w *worker) lastWords(r vm.VMRecord) string {
-	words := telling(vmm.LogTail(r.Runtime.LogPath, w.consoleFrom, 16<<10))
+	words := telling(vmm.LogTail(r.Runtime.LogPath, w.consoleFrom, consoleEnd))
 	if words == "" {
 		return ""
 	}
@@ -25,7 +30,7 @@ func telling(console string) string {
 	lines := strings.Split(console, "\n")
 	line := lines[len(lines)-1]
 	for _, l := range lines {
-		if strings.Contains(l, "Kernel panic - not syncing") || strings.HasPrefix(l, "banger-guest: ") {
+		if strings.Contains(l, kernelPanic) || strings.HasPrefix(l, "banger-guest: ") {
 			line = l
 		}
 	}

@@ -35,6 +35,13 @@ func (l Limits) validate(s vm.Spec) error {
 	case s.DiskSize > vm.MaxDisk:
 		return vm.Errorf(vm.CodeInvalid, "work disk of %d bytes: ext4 takes at most %d TiB", s.DiskSize, int64(vm.MaxDisk>>40))
 	}
+	p, err := vm.ParseRestart(s.Restart)
+	if err != nil {
+		return err
+	}
+	if s.AutoRemove && p.When != vm.RestartNo {
+		return vm.Errorf(vm.CodeInvalid, "a VM that is removed with its command has no restart policy, and this one would have %q", s.Restart)
+	}
 	return vm.ValidateLabels(s.Labels)
 }
 

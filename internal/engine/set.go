@@ -8,8 +8,10 @@ import (
 	"maps"
 	"os"
 	"reflect"
+	"time"
 
 	"banger/internal/api"
+	"banger/internal/plan"
 	"banger/internal/vm"
 )
 
@@ -27,6 +29,7 @@ func (e *Engine) Set(ctx context.Context, ref string, req api.SetRequest) (r vm.
 	if err != nil {
 		return r, nil, err
 	}
+	cancelled := false
 	r, err = e.Store.Change(ctx, r.ID, func(r *vm.VMRecord) error {
 		old, spec := r.Spec, changed(r.Spec, req)
 		if r.Want == vm.WantRunning {
@@ -39,6 +42,7 @@ func (e *Engine) Set(ctx context.Context, ref string, req api.SetRequest) (r vm.
 			return err
 		}
 		r.Spec, pending = spec, nil
+		cancelled = cancelRestart(r)
 		if r.Want == vm.WantRunning {
 			pending = differing(old, spec)
 		}
@@ -47,12 +51,16 @@ func (e *Engine) Set(ctx context.Context, ref string, req api.SetRequest) (r vm.
 	if err == nil {
 		e.stateEvent(r)
 	}
+	if w := e.known(r.ID); w != nil && cancelled {
+		w.changed(r.Want)
+	}
 	return r, pending, err
 }
 
 // changed is a spec with what is asked for in it.
 func changed(s vm.Spec, req api.SetRequest) vm.Spec {
 	s.VCPU, s.MemoryMiB, s.DiskSize = or(req.VCPU, s.VCPU), or(req.MemoryMiB, s.MemoryMiB), or(req.DiskSize, s.DiskSize)
+	s.Restart = or(req.Restart, s.Restart)
 	s.Labels = maps.Clone(s.Labels)
 	if s.Labels == nil {
 		s.Labels = map[string]string{}
@@ -62,6 +70,19 @@ func changed(s vm.Spec, req api.SetRequest) vm.Spec {
 		delete(s.Labels, key)
 	}
 	return s
+}
+
+// cancelRestart makes a stop of a restart that is still to come and that the policy does not want any more. One that is under
+// way goes on.
+func cancelRestart(r *vm.VMRecord) bool {
+	p, err := vm.ParseRestart(r.Spec.Restart)
+	if err != nil || p.When != vm.RestartNo || !plan.Pending(*r) || time.Now().After(r.Runtime.RestartAt) {
+		return false
+	}
+	r.Generation++
+	r.Want, r.Runtime.State = vm.WantStopped, vm.StateStopping
+	r.Runtime.Restarts, r.Runtime.RestartAt = 0, time.Time{}
+	return true
 }
 
 // differing names what a machine is given when it is launched and not later.

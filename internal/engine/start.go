@@ -54,6 +54,7 @@ func (w *worker) settle(ctx context.Context, r vm.VMRecord, err error) error {
 				r.StartedAt = time.Now()
 			}
 			r.Runtime.State, r.Runtime.LastError, r.Runtime.LastErrorAt = vm.StateRunning, "", time.Time{}
+			r.Runtime.RestartAt = time.Time{}
 		})
 	}
 	if ctx.Err() != nil {

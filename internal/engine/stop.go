@@ -142,7 +142,7 @@ func (w *worker) takeDown(ctx context.Context, r vm.VMRecord) error {
 
 // cleanUp takes down what a machine that does not live any more left, and commits that it is stopped and why.
 func (w *worker) cleanUp(ctx context.Context, r vm.VMRecord) error {
-	why := w.demotion(r)
+	why, end := w.ending(r)
 	w.mayCome(sessionMourned)
 	if err := w.takeDown(ctx, r); err != nil {
 		return w.retry(ctx, r, err, func(r *vm.VMRecord) {
@@ -155,7 +155,7 @@ func (w *worker) cleanUp(ctx context.Context, r vm.VMRecord) error {
 	w.stop = stopHint{}
 	w.mu.Unlock()
 	err := w.commit(ctx, r, func(r *vm.VMRecord) {
-		r.Want, r.Runtime.State = vm.WantStopped, vm.StateStopped
+		why := again(r, end, why, vm.StateStopped)
 		r.Runtime.Attempts, r.Runtime.RetryAt = 0, time.Time{}
 		switch {
 		case why != "":
@@ -168,27 +168,6 @@ func (w *worker) cleanUp(ctx context.Context, r vm.VMRecord) error {
 	return err
 }
 
-// demotion says why a VM that should run does not; empty when it was asked to stop or its guest powered off by itself.
-func (w *worker) demotion(r vm.VMRecord) string {
-	if r.Want != vm.WantRunning {
-		return ""
-	}
-	if booted := w.e.Handles.Get(r.ID).BootID; w.recovering && booted != "" && booted != w.e.BootID {
-		return "the host was rebooted"
-	}
-	if w.recovering {
-		return "its VMM had ended while no daemon ran"
-	}
-	switch how := w.exitReason(); how {
-	case cleanExit:
-		return ""
-	case "":
-		return "its VMM ended"
-	default:
-		return "its VMM ended: " + how
-	}
-}
-
 // giveUp ends what a failed start began and commits the error.
 func (w *worker) giveUp(ctx context.Context, r vm.VMRecord, cause error) error {
 	w.mu.Lock()
@@ -196,14 +175,23 @@ func (w *worker) giveUp(ctx context.Context, r vm.VMRecord, cause error) error {
 	w.mu.Unlock()
 	w.mayCome(sessionMourned)
 	if err := w.takeDown(ctx, r); err != nil {
-		// Not wanted running any more: the clean-up is retried with back-off, not the start.
+		// The clean-up is retried with back-off, not the start; nobody wants it to run any more but its policy, which is asked
+		// when nothing is left.
 		return w.retry(ctx, r, errors.Join(cause, err), func(r *vm.VMRecord) {
-			r.Want, r.Runtime.State = vm.WantStopped, vm.StateStopping
+			if !plan.Pending(*r) {
+				r.Want = vm.WantStopped
+			}
+			r.Runtime.State = vm.StateStopping
 		})
 	}
 	err := w.commit(ctx, r, func(r *vm.VMRecord) {
-		r.Want, r.Runtime.State = vm.WantStopped, vm.StateError
-		r.Runtime.LastError, r.Runtime.LastErrorAt = cause.Error(), time.Now()
+		why := cause.Error()
+		if plan.Pending(*r) { // a first start that fails is told to who asked for it, and not repeated
+			why = again(r, plan.End{Failed: true}, why, vm.StateError)
+		} else {
+			r.Want, r.Runtime.State = vm.WantStopped, vm.StateError
+		}
+		r.Runtime.LastError, r.Runtime.LastErrorAt = why, time.Now()
 	})
 	w.e.settleNetwork(ctx, r)
 	return err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"banger/internal/plan"
 	"banger/internal/vm"
 	"banger/internal/vmm"
 )
@@ -25,13 +26,13 @@ func (e *Engine) setWant(ctx context.Context, id vm.ID, want vm.Want, state vm.S
 }
 
 // Start makes a stopped VM run. Starting one that runs is success; one whose VMM halted it, as QEMU does when the host's
-// disk is full, goes on.
+// disk is full, goes on; one that waits for its restart waits no longer.
 func (e *Engine) Start(ctx context.Context, ref string) (vm.VMRecord, error) {
 	r, err := e.Store.VMByRef(ctx, ref)
 	if err != nil {
 		return r, err
 	}
-	if r.Want == vm.WantRunning {
+	if r.Want == vm.WantRunning && !plan.Pending(r) {
 		return r, e.resume(ctx, r)
 	}
 	if err := e.Limits.space(e.Paths.State, minFreeBytes); err != nil {

@@ -167,14 +167,16 @@ func (w *worker) failed(ctx context.Context, what string, err error) time.Durati
 	return plan.Backoff(w.failures)
 }
 
-// nextLook adds the moment at which a VM that is removed with its session has waited long enough for one.
+// nextLook adds the moments at which a VM that is removed with its session has waited long enough for one, and at which one
+// that was restarted has run well.
 func (w *worker) nextLook(r vm.VMRecord, again time.Duration) time.Duration {
-	if !r.Spec.AutoRemove {
-		return again
+	due := plan.NextLook(r, time.Now())
+	if r.Spec.AutoRemove {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		due = w.session.due(time.Now())
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if due := w.session.due(time.Now()); due > 0 && (again == 0 || due < again) {
+	if due > 0 && (again == 0 || due < again) {
 		return due
 	}
 	return again
@@ -198,7 +200,9 @@ func (w *worker) act(ctx context.Context, step plan.Step, r vm.VMRecord) (again 
 		_, err := w.e.setWant(ctx, r.ID, vm.WantGone, vm.StateRemoving)
 		return 0, err
 	case plan.Wait:
-		return max(time.Until(r.Runtime.RetryAt), time.Millisecond), nil
+		return plan.Due(r, time.Now()), nil
+	case plan.Steady:
+		return 0, w.commit(ctx, r, func(r *vm.VMRecord) { r.Runtime.Restarts = 0 })
 	}
 	return 0, nil
 }

@@ -32,7 +32,8 @@ const (
 	CleanUp Step = "clean up" // nothing lives: take down what is left of the run, then state stopped
 	Remove  Step = "remove"   // end, take down, delete everything, the row last
 	Forget  Step = "forget"   // its session is over: make the intent "gone"
-	Wait    Step = "wait"     // a failed removal or clean-up is retried at Runtime.RetryAt
+	Steady  Step = "steady"   // it has run well since it was restarted: count restarts anew
+	Wait    Step = "wait"     // until a failed removal or clean-up is retried, or a restart is due: see Due
 )
 
 // Next is the recovery table and the life of a VM in one function (docs/ARCHITECTURE.md shows it as a table).
@@ -47,8 +48,13 @@ func Next(r vm.VMRecord, f Facts) Step {
 // waits says that the next try is not due. RetryAt is of the clock on the wall, which may have been set back since: nobody
 // waits longer than was meant.
 func waits(r vm.VMRuntime, now time.Time) bool {
-	left := r.RetryAt.Sub(now)
-	return left > 0 && left <= Backoff(r.Attempts)
+	return ahead(r.RetryAt, now, Backoff(r.Attempts))
+}
+
+// ahead says that a time is to come, and not further away than it was ever meant to be.
+func ahead(at, now time.Time, most time.Duration) bool {
+	left := at.Sub(now)
+	return left > 0 && left <= most
 }
 
 func next(r vm.VMRecord, f Facts) Step {
@@ -69,11 +75,15 @@ func next(r vm.VMRecord, f Facts) Step {
 		return Adopt // ready, but not recorded as running: the commit failed, or a stop and a start came at once
 	case f.Process && f.Misnamed:
 		return Rename
+	case f.Process && r.Runtime.Restarts > 0 && steadyIn(r, f.Now) <= 0:
+		return Steady
 	case f.Process:
 		return Idle
+	case Pending(r) && f.Recovering && !f.Held, Pending(r) && !f.Recovering && ahead(r.Runtime.RestartAt, f.Now, RestartBackoff(r.Runtime.Restarts)):
+		return Wait // with all the others that the daemon's start has to look at first, or for its time
 	case r.Runtime.State == vm.StateStarting && !f.Recovering:
 		return Start
-	default: // it should run and does not: never restarted by the reconcile itself
+	default: // it should run and does not: whether it is started again is asked when nothing of its run is left, see Again
 		return CleanUp
 	}
 }

@@ -154,7 +154,15 @@ func TestIntentAndCommit(t *testing.T) {
 	if _, err := s.Commit(ctx, r.ID, 1, func(r *vm.VMRecord) { r.Runtime.State = vm.StateRunning }); !errors.Is(err, ErrStale) {
 		t.Errorf("a commit for an old intent: %v", err)
 	}
-	r, err = s.Commit(ctx, r.ID, 2, func(r *vm.VMRecord) { r.Runtime.State, r.Runtime.LastError = vm.StateRunning, "x" })
+	r, err = s.Commit(ctx, r.ID, 2, func(r *vm.VMRecord) { r.Runtime.Restarts, r.Runtime.RestartAt = 3, time.Unix(1800000000, 0) })
+	if err != nil || r.Runtime.Restarts != 3 {
+		t.Fatal(err)
+	}
+	r, err = s.SetWant(ctx, r.ID, vm.WantRunning, vm.StateStarting)
+	if err != nil || r.Generation != 3 || r.Runtime.Restarts != 0 || !r.Runtime.RestartAt.IsZero() {
+		t.Fatalf("a start of one that waits for its restart: %+v, %v", r, err)
+	}
+	r, err = s.Commit(ctx, r.ID, 3, func(r *vm.VMRecord) { r.Runtime.State, r.Runtime.LastError = vm.StateRunning, "x" })
 	if err != nil || r.State != vm.StateRunning {
 		t.Fatalf("%+v, %v", r, err)
 	}

@@ -111,13 +111,14 @@ func (s *Store) SetWant(ctx context.Context, id vm.ID, want vm.Want, state vm.St
 		if r.Want == vm.WantGone && want != vm.WantGone {
 			return vm.Errorf(vm.CodeConflict, "VM %s is being removed", r.Name)
 		}
-		if r.Want == want && r.Runtime.State == state {
+		if r.Want == want && r.Runtime.State == state && r.Runtime.RestartAt.IsZero() {
 			return nil
 		}
 		r.Generation++
 		r.Want, r.Runtime.State = want, state
 		r.Runtime.Attempts, r.Runtime.RetryAt = 0, time.Time{}
 		r.Runtime.LastError, r.Runtime.LastErrorAt = "", time.Time{}
+		r.Runtime.Restarts, r.Runtime.RestartAt = 0, time.Time{}
 		return nil
 	})
 }

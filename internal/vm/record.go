@@ -34,6 +34,7 @@ type Spec struct {
 	Disk       string `json:"disk"`      // auto, reflink, qcow2, dmsnap, copy: as asked; VMRecord.Disk is what was chosen
 	Network    string `json:"network"`   // auto, user, bridge, none: as asked; VMRecord.Network is what was chosen
 	AutoRemove bool   `json:"auto_remove,omitempty"`
+	Restart    string `json:"restart,omitempty"` // see ParseRestart
 	ImageName  string `json:"image_name"`
 	KernelName string `json:"kernel_name"`
 
@@ -87,6 +88,10 @@ type VMRuntime struct {
 	Attempts    int       `json:"attempts,omitempty"`
 	LastErrorAt time.Time `json:"last_error_at,omitzero"`
 	RetryAt     time.Time `json:"retry_at,omitzero"`
+	// Restarts counts the restarts by policy in a row, until the VM has run well; RestartAt is when the one is due, or was,
+	// that State starting stands for.
+	Restarts  int       `json:"restarts,omitempty"`
+	RestartAt time.Time `json:"restart_at,omitzero"`
 }
 
 // VMHandles are the transient kernel objects and the process that serve a VM now. They live in a memory cache and

@@ -1,0 +1,69 @@
+package engine
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"banger/internal/plan"
+	"banger/internal/vm"
+	"banger/internal/vmm"
+)
+
+// ending says why a VM that should run does not, and what its restart policy is to make of that. The reason is empty when it
+// was asked to stop, or its guest ended by itself in good order.
+func (w *worker) ending(r vm.VMRecord) (why string, end plan.End) {
+	if r.Want != vm.WantRunning {
+		return "", plan.End{}
+	}
+	if booted := w.e.Handles.Get(r.ID).BootID; w.recovering && booted != "" && booted != w.e.BootID {
+		return "the host was rebooted", plan.End{Failed: true, Reboot: true}
+	}
+	w.mu.Lock()
+	failed := w.startError
+	w.mu.Unlock()
+	if failed != nil { // and what it had begun was not taken down at once
+		return failed.Error(), plan.End{Failed: true}
+	}
+	if w.recovering {
+		return "its VMM had ended while no daemon ran", plan.End{Failed: !endedInOrder(r)}
+	}
+	switch how := w.exitReason(); {
+	case how == cleanExit && strings.Contains(vmm.LogTail(r.Runtime.LogPath, w.consoleFrom, consoleEnd), kernelPanic):
+		return "its guest's kernel panicked" + w.lastWords(r), plan.End{Failed: true}
+	case how == cleanExit:
+		return "", plan.End{}
+	case how == "":
+		return "its VMM ended", plan.End{Failed: !endedInOrder(r)}
+	default:
+		return "its VMM ended: " + how, plan.End{Failed: true}
+	}
+}
+
+// endedInOrder tells the end of a guest that powered off or rebooted by what its kernel says last, for a VMM of which nobody
+// learns how it ended. The console keeps what earlier runs said: only what was written in this one counts.
+func endedInOrder(r vm.VMRecord) bool {
+	st, err := os.Stat(r.Runtime.LogPath)
+	if err != nil || st.ModTime().Before(r.StartedAt) {
+		return false
+	}
+	lines := strings.Split(strings.TrimSpace(vmm.LogTail(r.Runtime.LogPath, 0, consoleEnd)), "\n")
+	return strings.Contains(lines[len(lines)-1], "reboot: ") // "Power down", "Restarting system", "machine restart", "System halted"
+}
+
+// again decides what follows the end of a run, into the record: it is started again by its policy, or stopped, in the state
+// rest. It returns why the run ended, completed.
+func again(r *vm.VMRecord, end plan.End, why string, rest vm.State) string {
+	n, at, ok := plan.Again(*r, end, time.Now())
+	if ok {
+		r.Runtime.State, r.Runtime.Restarts, r.Runtime.RestartAt = vm.StateStarting, n, at
+		return why
+	}
+	if p, err := vm.ParseRestart(r.Spec.Restart); err == nil && p.Max > 0 && r.Runtime.Restarts >= p.Max && why != "" {
+		why += fmt.Sprintf("; it was started again %d times in a row, as often as its restart policy allows", r.Runtime.Restarts)
+	}
+	r.Want, r.Runtime.State = vm.WantStopped, rest
+	r.Runtime.Restarts, r.Runtime.RestartAt = 0, time.Time{}
+	return why
+}
