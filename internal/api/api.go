@@ -24,6 +24,8 @@ const (
 	PathVMStart = "/v1/vms/{ref}/start"   // POST → stream
 	PathVMStop  = "/v1/vms/{ref}/stop"    // POST StopRequest → stream
 	PathRestart = "/v1/vms/{ref}/restart" // POST StopRequest → stream
+	PathPause   = "/v1/vms/{ref}/pause"   // POST → stream
+	PathResume  = "/v1/vms/{ref}/resume"  // POST → stream
 	PathRename  = "/v1/vms/{ref}/rename"  // POST RenameRequest → stream
 	PathVMWait  = "/v1/vms/{ref}/wait"    // GET ?for=ready|stopped|gone → vm.VMRecord, when it is
 	PathVMLogs  = "/v1/vms/{ref}/logs"    // GET ?follow=1&tail=N → text

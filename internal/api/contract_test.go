@@ -63,8 +63,8 @@ func TestPromisedForms(t *testing.T) {
 			t.Errorf("%T: created_at is %s, not RFC 3339", v, got)
 		}
 	}
-	states := []vm.State{vm.StateStopped, vm.StateStarting, vm.StateRunning, vm.StateStopping, vm.StateRemoving, vm.StateError}
-	if want := []vm.State{"stopped", "starting", "running", "stopping", "removing", "error"}; !slices.Equal(states, want) {
+	states := []vm.State{vm.StateStopped, vm.StateStarting, vm.StateRunning, vm.StateStopping, vm.StateRemoving, vm.StateError, vm.StatePaused}
+	if want := []vm.State{"stopped", "starting", "running", "stopping", "removing", "error", "paused"}; !slices.Equal(states, want) {
 		t.Errorf("states are %q, want %q", states, want)
 	}
 	if got := string(object(t, vm.VMRecord{State: vm.StateRunning})["state"]); got != `"running"` {

@@ -8,6 +8,22 @@ import (
 	"banger/internal/vm"
 )
 
+// pause is for a VM that is in one state, or the other already.
+func (f *fake) pause(from, to vm.State) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		record := f.lookup(w, r)
+		if record == nil {
+			return
+		}
+		if record.State != from && record.State != to {
+			refuse(w, vm.Errorf(vm.CodeNotRunning, "VM %s is not running (%s)", record.Name, record.State))
+			return
+		}
+		f.set(record, to)
+		stream(w, api.Message{Done: true, VM: record})
+	}
+}
+
 // setSpec changes a VM. A work disk does not shrink.
 func (f *fake) setSpec(w http.ResponseWriter, r *http.Request) {
 	record := f.lookup(w, r)

@@ -114,6 +114,8 @@ func (f *fake) handler() http.Handler {
 	mux.HandleFunc("POST "+api.PathVMStart, f.start)
 	mux.HandleFunc("POST "+api.PathVMStop, f.stopVM)
 	mux.HandleFunc("POST "+api.PathRestart, f.start)
+	mux.HandleFunc("POST "+api.PathPause, f.pause(vm.StateRunning, vm.StatePaused))
+	mux.HandleFunc("POST "+api.PathResume, f.pause(vm.StatePaused, vm.StateRunning))
 	mux.HandleFunc("PATCH "+api.PathVM, f.setSpec)
 	mux.HandleFunc("POST "+api.PathRename, f.rename)
 	mux.HandleFunc("GET "+api.PathVMWait, f.wait)

@@ -142,6 +142,8 @@ func (f *fake) await(r *http.Request, record *vm.VMRecord) error {
 			return vm.Errorf(vm.CodeMissing, "start VM %s: QEMU is missing", record.Name).WithHint("install qemu-system-x86")
 		case state == vm.StateRunning:
 			return nil
+		case state == vm.StatePaused:
+			return vm.Errorf(vm.CodeNotRunning, "VM %s is paused", record.Name).WithHint("banger vm resume %s", record.Name)
 		case state != vm.StateStarting:
 			return vm.Errorf(vm.CodeNotRunning, "VM %s is not running", record.Name).WithHint("start it with 'banger vm start %s'", record.Name)
 		}

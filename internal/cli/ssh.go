@@ -68,6 +68,9 @@ daemon and is checked. Your ssh configuration is read, but your agent and X11 ar
 }
 
 func reachable(v api.VMView) error {
+	if v.State == vm.StatePaused {
+		return vm.Errorf(vm.CodeNotRunning, "VM %s is paused", v.Name).WithHint("banger vm resume %s", v.Name)
+	}
 	if v.State != vm.StateRunning && v.State != vm.StateStarting {
 		return vm.Errorf(vm.CodeNotRunning, "VM %s is not running, it is %s", v.Name, v.State).
 			WithHint("start it with 'banger vm start %s'", v.Name)

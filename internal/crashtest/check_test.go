@@ -88,6 +88,8 @@ func (r *run) unsettled(v vm.VMRecord) string {
 		return ""
 	case v.Want == vm.WantRunning && v.Runtime.State != vm.StateRunning:
 		return "it is to run and is " + string(v.Runtime.State)
+	case v.Want == vm.WantRunning && r.daemon.Engine.Observe(v).Paused:
+		return ""
 	case v.Want == vm.WantRunning && !r.daemon.Engine.Observe(v).Ready:
 		return "it runs and its guest is not reached"
 	}

@@ -57,6 +57,14 @@ func kill(r *run) answer    { return r.call("POST", "/v1/vms/web/stop", api.Stop
 func remove(r *run) answer  { return r.call(http.MethodDelete, "/v1/vms/web", struct{}{}) }
 func restart(r *run) answer { return r.call("POST", "/v1/vms/web/restart", api.StopRequest{}) }
 
+func pause(r *run) answer  { return r.call("POST", "/v1/vms/web/pause", struct{}{}) }
+func resume(r *run) answer { return r.call("POST", "/v1/vms/web/resume", struct{}{}) }
+
+func makePaused(r *run) {
+	makeRunning(r)
+	must(r, pause(r))
+}
+
 // set changes something of each kind.
 func set(r *run) answer {
 	return r.call("PATCH", "/v1/vms/web", api.SetRequest{MemoryMiB: 2048, DiskSize: 16 << 30, Labels: map[string]string{"team": "web"}})
@@ -255,6 +263,10 @@ func operations() []operation {
 			makeStopped(r)
 			must(r, set(r))
 		}, do: start, kept: started},
+		{name: "pause", covers: []string{"vm-pause"}, before: makeRunning, do: pause, kept: running},
+		{name: "resume", covers: []string{"vm-resume"}, before: makePaused, do: resume, kept: running},
+		{name: "stop, paused", covers: []string{"vm-stop"}, before: makePaused, do: stop, kept: stopped},
+		{name: "delete, paused", settles: true, covers: []string{"vm-delete"}, before: makePaused, do: remove, kept: gone},
 		{name: "rename", covers: []string{"vm-rename"}, before: makeRunning, do: rename, kept: renamed},
 		{name: "delete, running", settles: true, covers: []string{"vm-delete"}, before: makeRunning, do: remove, kept: gone},
 		{name: "delete, stopped", settles: true, covers: []string{"vm-delete"}, before: makeStopped, do: remove, kept: gone},
@@ -286,6 +298,13 @@ func operations() []operation {
 			return nil
 		}},
 		{name: "daemon start, a VM runs", boots: true, before: makeRunning, kept: running},
+		{name: "daemon start, a VM is paused", boots: true, before: makePaused, kept: func(r *run, a answer) error {
+			v, _ := r.record(web)
+			if now := r.daemon.Engine.Seen(v).State; now != vm.StatePaused && !r.w.rebooted {
+				return fmt.Errorf("it is paused, and shown as %s", now)
+			}
+			return running(r, a)
+		}},
 		{name: "daemon start, its VMM has died", boots: true, before: func(r *run) {
 			makeRunning(r)
 			v, _ := r.record(web)

@@ -130,6 +130,9 @@ func (e *Engine) Agent(ctx context.Context, ref string) (*guest.Client, error) {
 			return true, notRunning(r)
 		}
 		if w := e.known(r.ID); w != nil {
+			if w.isPaused() {
+				return true, vm.Errorf(vm.CodeNotRunning, "VM %s is paused", r.Name).WithHint("banger vm resume %s", r.Name)
+			}
 			c = w.client()
 		}
 		return c != nil, nil

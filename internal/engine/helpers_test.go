@@ -55,6 +55,18 @@ type onePort struct {
 
 func (*onePort) Multiplexed() bool { return true }
 
+func (d *onePort) Paused(ctx context.Context, ref vmm.Ref) (bool, error) {
+	return d.Driver.(vmm.Pauser).Paused(ctx, ref)
+}
+
+func (d *onePort) Pause(ctx context.Context, ref vmm.Ref) error {
+	return d.Driver.(vmm.Pauser).Pause(ctx, ref)
+}
+
+func (d *onePort) Resume(ctx context.Context, ref vmm.Ref) error {
+	return d.Driver.(vmm.Pauser).Resume(ctx, ref)
+}
+
 func (d *onePort) Features() vmm.Features {
 	f := d.Driver.Features()
 	f.Jails, f.Metrics = d.jails, d.jails // as Firecracker's

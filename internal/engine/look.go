@@ -25,12 +25,13 @@ func (w *worker) look(ctx context.Context, r vm.VMRecord) (plan.Facts, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !process {
-		w.ready = false
+		w.ready, w.paused = false, false
 	}
 	return plan.Facts{
 		Process:    process,
 		Held:       !h.IsZero() || exists(w.e.Paths.VMRun(r.ID)),
 		Ready:      w.ready,
+		Paused:     w.paused,
 		Misnamed:   w.ready && w.named != r.Name,
 		Recovering: w.recovering,
 		Session:    w.session.present(time.Now()),
@@ -53,6 +54,9 @@ func (w *worker) rediscover(ctx context.Context, r vm.VMRecord) error {
 	if err != nil { // found, but the scratch file could not be written: it is known in memory, and found again next time
 		w.e.Log.Warn("found the VMM, cannot note it", "vm", r.Name, "error", err)
 	}
+	if alive {
+		w.askPaused(ctx, r)
+	}
 	w.e.Log.Info("looked for the VMM", "vm", r.Name, "id", r.ID, "want", r.Want, "alive", alive, "pid", h.PID)
 	return nil
 }
@@ -63,18 +67,22 @@ func (e *Engine) vmAlive(r vm.VMRecord) bool {
 }
 
 // Seen is a record as it is shown: what no process proves is not running, though its worker, which takes down what it
-// held, has not recorded its end yet.
+// held, has not recorded its end yet; and what its VMM has halted is paused.
 func (e *Engine) Seen(r vm.VMRecord) vm.VMRecord {
-	if r.Runtime.State != vm.StateRunning || e.vmAlive(r) {
-		return r
-	}
 	w := e.known(r.ID)
-	if w == nil {
+	if r.Runtime.State != vm.StateRunning || w == nil {
 		return r
 	}
+	alive := e.vmAlive(r)
 	select {
 	case <-w.looked:
-		r.Runtime.State = vm.StateStopping
+		switch {
+		case !alive:
+			r.Runtime.State = vm.StateStopping
+		case w.isPaused():
+			r.Runtime.State = vm.StatePaused
+		}
+		r.State = r.Runtime.State
 	default: // nobody has looked yet
 	}
 	return r
@@ -85,7 +93,7 @@ func (e *Engine) Observe(r vm.VMRecord) vm.Observed {
 	o := vm.Observed{Alive: e.vmAlive(r), At: time.Now()}
 	if w := e.known(r.ID); w != nil && o.Alive {
 		w.mu.Lock()
-		o.Ready = w.ready
+		o.Ready, o.Paused = w.ready && !w.paused, w.paused
 		if w.agent != nil {
 			o.AgentVersion = w.agent.version
 		}

@@ -42,7 +42,7 @@ func (e *Engine) Rename(ctx context.Context, ref, name string) (r vm.VMRecord, t
 	defer cancel()
 	now, err := watch.until(bounded, r.ID, nil, func(r vm.VMRecord) (bool, error) {
 		told = w.goesBy(r.Name)
-		return told || r.Want != vm.WantRunning, nil
+		return told || w.isPaused() || r.Want != vm.WantRunning, nil
 	})
 	switch {
 	case isNotFound(err), err != nil && ctx.Err() == nil && errors.Is(bounded.Err(), context.DeadlineExceeded):

@@ -75,7 +75,7 @@ func (w *worker) launch(ctx context.Context, r vm.VMRecord) error {
 	e := w.e
 	w.closeAgent() // of an earlier process
 	w.mu.Lock()
-	w.startError, w.trouble = nil, ""
+	w.startError, w.trouble, w.paused = nil, "", false
 	w.mu.Unlock()
 	r, err := e.jailed(ctx, r) // first: the tap device is its user's as well
 	if err != nil {

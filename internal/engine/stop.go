@@ -98,6 +98,7 @@ func (w *worker) end(ctx context.Context, r vm.VMRecord) error {
 		done(err)
 		return err
 	}
+	w.goOn(ctx, r)
 	unsettled, err := w.endGently(ctx, r, id, a, or(hint.grace, defaultGrace))
 	done(errors.Join(unsettled, err)) // who waits is told of either; only the latter is ours to repeat
 	return err

@@ -2,12 +2,10 @@ package engine
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"banger/internal/plan"
 	"banger/internal/vm"
-	"banger/internal/vmm"
 )
 
 // setWant commits a new intent and wakes the worker, ending what it does for the old one.
@@ -39,23 +37,6 @@ func (e *Engine) Start(ctx context.Context, ref string) (vm.VMRecord, error) {
 		return r, err
 	}
 	return e.setWant(ctx, r.ID, vm.WantRunning, vm.StateStarting)
-}
-
-// resumeWait bounds what a VMM may take to set its machine going.
-const resumeWait = 5 * time.Second
-
-func (e *Engine) resume(ctx context.Context, r vm.VMRecord) error {
-	d, err := e.vmm(r.VMM)
-	p, ok := d.(vmm.Pauser)
-	if err != nil || !ok || r.Runtime.State != vm.StateRunning || !e.vmAlive(r) {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, resumeWait)
-	defer cancel()
-	if err := p.Resume(ctx, refOf(r)); err != nil {
-		return fmt.Errorf("set VM %s going: %w", r.Name, err)
-	}
-	return nil
 }
 
 // Stop ends a VM's run. Stopping one that is stopped is success. With force nothing is asked of the guest. grace is how

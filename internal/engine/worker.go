@@ -27,6 +27,7 @@ type worker struct {
 	looked    chan struct{} // closed when the first round knows whether there is a process
 	firstLook sync.Once
 	recovered chan struct{} // closed after the first round
+	halting   chan struct{} // holds a token while the machine is being halted or set going
 
 	recovering  bool              // until the first look after the daemon's start; the goroutine's own
 	attached    *network.Attached // what the start that is under way has attached; the goroutine's own
@@ -43,6 +44,7 @@ type worker struct {
 	trouble    string        // what is wrong with the running VM's disk; empty when nothing is
 	agent      *agent        // session to the guest; nil when no process is known
 	ready      bool          // the agent was configured
+	paused     bool          // the machine was halted, as far as its VMM told
 	named      string        // with this name, last
 	session    session
 	sweeps     []chan<- error // whoever waits for a sweep
@@ -55,7 +57,7 @@ type stopHint struct {
 }
 
 func newWorker(e *Engine, id vm.ID, recovering bool) *worker {
-	w := &worker{e: e, id: id, wake: make(chan struct{}, 1), ended: make(chan struct{}), looked: make(chan struct{}), recovered: make(chan struct{}), recovering: recovering}
+	w := &worker{e: e, id: id, wake: make(chan struct{}, 1), ended: make(chan struct{}), looked: make(chan struct{}), recovered: make(chan struct{}), halting: make(chan struct{}, 1), recovering: recovering}
 	w.session.over = recovering // a session dies with its daemon
 	w.poke()
 	return w

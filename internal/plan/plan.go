@@ -13,6 +13,7 @@ type Facts struct {
 	Process    bool      // a process is proven to be its VMM
 	Held       bool      // handles name something, or the host still shows something of its run
 	Ready      bool      // its agent was configured in this daemon's life
+	Paused     bool      // the machine was halted by its user: its guest answers nobody
 	Misnamed   bool      // it is ready, and its guest was told another name than the record's
 	Recovering bool      // first round after the daemon's start
 	Session    bool      // for a VM that is removed with its session: one is there, or may still come
@@ -70,6 +71,8 @@ func next(r vm.VMRecord, f Facts) Step {
 	case r.Want == vm.WantStopped && (f.Held || !settled(r.Runtime.State)):
 		return CleanUp
 	case r.Want == vm.WantStopped:
+		return Idle
+	case f.Process && f.Paused && !f.Recovering && r.Runtime.State == vm.StateRunning:
 		return Idle
 	case f.Process && (!f.Ready || r.Runtime.State != vm.StateRunning):
 		return Adopt // ready, but not recorded as running: the commit failed, or a stop and a start came at once

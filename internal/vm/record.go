@@ -23,6 +23,9 @@ const (
 	StateStopping State = "stopping"
 	StateRemoving State = "removing"
 	StateError    State = "error"
+
+	// StatePaused is what a running VM is shown as whose VMM says that its machine is halted. It is seen, never committed.
+	StatePaused State = "paused"
 )
 
 // Spec is what the user asked for, with every default filled in. It is immutable but by an explicit "set".
@@ -116,8 +119,9 @@ func (h VMHandles) IsZero() bool {
 
 // Observed is what was just seen of a VM. It is computed when asked and stored nowhere.
 type Observed struct {
-	Alive        bool      `json:"alive"` // wanted running, and a process proven to be its VMM
-	Ready        bool      `json:"ready"` // the guest agent answered and is configured
+	Alive        bool      `json:"alive"`            // wanted running, and a process proven to be its VMM
+	Ready        bool      `json:"ready"`            // the guest agent answered and is configured
+	Paused       bool      `json:"paused,omitempty"` // its VMM has halted the machine: it was told to
 	Accel        string    `json:"accel,omitempty"`
 	AgentVersion string    `json:"agent_version,omitempty"`
 	At           time.Time `json:"at"`

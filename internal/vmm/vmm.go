@@ -81,6 +81,8 @@ type Features struct {
 
 // Pauser is a Driver whose machines can be halted and go on. Doing either twice is success.
 type Pauser interface {
+	// Paused asks the VMM whether its machine was halted by Pause, by whatever daemon.
+	Paused(ctx context.Context, ref Ref) (bool, error)
 	Pause(ctx context.Context, ref Ref) error
 	Resume(ctx context.Context, ref Ref) error
 }

@@ -66,6 +66,16 @@ func (c *Client) Restart(ctx context.Context, ref string, r api.StopRequest, onE
 	return c.record(ctx, "restarting VM "+ref, http.MethodPost, path(api.PathRestart, ref), r, onEvent)
 }
 
+// Pause halts a VM's processors.
+func (c *Client) Pause(ctx context.Context, ref string) (*vm.VMRecord, error) {
+	return c.record(ctx, "pausing VM "+ref, http.MethodPost, path(api.PathPause, ref), nil, nil)
+}
+
+// Resume lets a paused VM go on.
+func (c *Client) Resume(ctx context.Context, ref string) (*vm.VMRecord, error) {
+	return c.record(ctx, "resuming VM "+ref, http.MethodPost, path(api.PathResume, ref), nil, nil)
+}
+
 // Rename gives a VM another name. pending is as of api.Message.
 func (c *Client) Rename(ctx context.Context, ref, name string) (r *vm.VMRecord, pending []string, err error) {
 	return c.change(ctx, "renaming VM "+ref, http.MethodPost, path(api.PathRename, ref), api.RenameRequest{Name: name})

@@ -36,4 +36,18 @@ func (s *server) changeRoutes(h huma.API) {
 				return m, err
 			}), nil
 		})
+	for _, o := range []struct {
+		path, id, summary string
+		do                func(context.Context, string) (vm.VMRecord, error)
+	}{
+		{api.PathPause, "vm-pause", "Halt a VM's processors", e.Pause},
+		{api.PathResume, "vm-resume", "Let a paused VM go on", e.Resume},
+	} {
+		huma.Register(h, s.streamed("POST", o.path, o.id, o.summary), func(_ context.Context, in *ref) (*huma.StreamResponse, error) {
+			return stream(func(ctx context.Context, _ vm.Report) (api.Message, error) {
+				r, err := o.do(ctx, in.Ref)
+				return api.Message{VM: &r}, err
+			}), nil
+		})
+	}
 }

@@ -70,12 +70,13 @@ func newAgent(h *Host, p *process) *agent {
 	return a
 }
 
-// whenReady holds requests back while the guest boots, as an unopened virtio port does, and while its VMM is stopped.
+// whenReady holds requests back while the guest boots, as an unopened virtio port does, and while its VMM is stopped or
+// the machine paused.
 func (a *agent) whenReady(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		select {
 		case <-a.ready:
-			if a.host.awaitRunning(r.Context(), a.process) == nil {
+			if a.host.awaitGuest(r.Context(), a.process) == nil {
 				next.ServeHTTP(w, r)
 			}
 		case <-a.closing:

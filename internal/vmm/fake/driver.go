@@ -20,7 +20,10 @@ type Driver struct {
 	name string
 }
 
-var _ vmm.Driver = (*Driver)(nil)
+var (
+	_ vmm.Driver = (*Driver)(nil)
+	_ vmm.Pauser = (*Driver)(nil)
+)
 
 // New makes a driver that users would call name.
 func New(h *Host, name string) *Driver { return &Driver{host: h, name: name} }
@@ -215,4 +218,43 @@ func (d *Driver) Quit(ctx context.Context, ref vmm.Ref) error {
 		d.host.end(p, "exit status 0")
 		return nil
 	})
+}
+
+// Paused implements vmm.Pauser.
+func (d *Driver) Paused(ctx context.Context, ref vmm.Ref) (bool, error) {
+	p, err := d.served(ctx, ref)
+	if err != nil {
+		return false, err
+	}
+	return d.host.isPaused(p), nil
+}
+
+// Pause implements vmm.Pauser.
+func (d *Driver) Pause(ctx context.Context, ref vmm.Ref) error {
+	return d.pause(ctx, ref, "machine.stop", true)
+}
+
+// Resume implements vmm.Pauser.
+func (d *Driver) Resume(ctx context.Context, ref vmm.Ref) error {
+	return d.pause(ctx, ref, "machine.cont", false)
+}
+
+func (d *Driver) pause(ctx context.Context, ref vmm.Ref, what string, halt bool) error {
+	p, err := d.served(ctx, ref)
+	if err != nil {
+		return err
+	}
+	return act.Do(ctx, what, func() error {
+		d.host.pause(p, halt)
+		return nil
+	})
+}
+
+// served is the process behind an API socket, once it answers.
+func (d *Driver) served(ctx context.Context, ref vmm.Ref) (*process, error) {
+	p := d.bySocket(func(c vmm.Config) bool { return c.APISock == ref.APISock })
+	if p == nil {
+		return nil, fmt.Errorf("connect to %s: connection refused", ref.APISock)
+	}
+	return p, d.host.awaitRunning(ctx, p)
 }

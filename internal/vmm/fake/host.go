@@ -47,6 +47,8 @@ type process struct {
 	stopped   chan struct{} // closed when it goes on; nil = it runs
 	terminate bool          // SIGTERM came meanwhile
 
+	paused chan struct{} // closed when the machine goes on; nil = it runs; guarded by Host.mu
+
 	exited chan string // for the launcher
 }
 
@@ -126,6 +128,9 @@ func (h *Host) Clone() *Host {
 			p.guest.mu.Lock()
 			q.guest.configured = p.guest.configured
 			p.guest.mu.Unlock()
+		}
+		if p.paused != nil {
+			q.paused = make(chan struct{})
 		}
 		c.running[pid] = q
 	}
@@ -296,6 +301,47 @@ func (h *Host) kill(p *process) {
 		}
 	}
 	h.end(p, "signal: killed")
+}
+
+// pause halts the machine of p, or lets it go on.
+func (h *Host) pause(p *process, halt bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case halt && p.paused == nil:
+		p.paused = make(chan struct{})
+	case !halt && p.paused != nil:
+		close(p.paused)
+		p.paused = nil
+	}
+}
+
+func (h *Host) isPaused(p *process) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return p.paused != nil
+}
+
+// awaitGuest waits while the machine of p is paused, or p is stopped; the error is as of awaitRunning.
+func (h *Host) awaitGuest(ctx context.Context, p *process) error {
+	for {
+		if err := h.awaitRunning(ctx, p); err != nil {
+			return err
+		}
+		h.mu.Lock()
+		paused := p.paused
+		h.mu.Unlock()
+		if paused == nil {
+			return nil
+		}
+		select {
+		case <-paused:
+		case <-p.gone:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // awaitRunning waits while p is stopped. It returns ctx's error when that ends first, and nil when p has ended.

@@ -167,10 +167,18 @@ func (d *Driver) Quit(ctx context.Context, ref vmm.Ref) error {
 	return nil
 }
 
+// Paused implements vmm.Pauser.
+func (d *Driver) Paused(ctx context.Context, ref vmm.Ref) (bool, error) {
+	info, err := NewAPI(ref.APISock).Info(ctx)
+	return info.State == StatePaused, err
+}
+
 // Pause implements vmm.Pauser.
-func (d *Driver) Pause(ctx context.Context, ref vmm.Ref) error { return NewAPI(ref.APISock).Pause(ctx) }
+func (d *Driver) Pause(ctx context.Context, ref vmm.Ref) error {
+	return act.Do(ctx, "machine.stop", func() error { return NewAPI(ref.APISock).Pause(ctx) })
+}
 
 // Resume implements vmm.Pauser.
 func (d *Driver) Resume(ctx context.Context, ref vmm.Ref) error {
-	return NewAPI(ref.APISock).Resume(ctx)
+	return act.Do(ctx, "machine.cont", func() error { return NewAPI(ref.APISock).Resume(ctx) })
 }

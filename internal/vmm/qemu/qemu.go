@@ -146,6 +146,22 @@ func (d *Driver) Quit(ctx context.Context, ref vmm.Ref) error {
 	return nil
 }
 
+// Paused implements vmm.Pauser. A machine that QEMU itself halted, because the host's disk is full, is in another state.
+func (d *Driver) Paused(ctx context.Context, ref vmm.Ref) (bool, error) {
+	c, err := qmp.Dial(ctx, ref.APISock)
+	if err != nil {
+		return false, fmt.Errorf("ask qemu for its status: %w", err)
+	}
+	defer func() { _ = c.Close() }()
+	var status struct {
+		Status string `json:"status"`
+	}
+	if err := c.Execute(ctx, "query-status", nil, &status); err != nil {
+		return false, fmt.Errorf("ask qemu for its status: %w", err)
+	}
+	return status.Status == "paused", nil
+}
+
 // Pause implements vmm.Pauser.
 func (d *Driver) Pause(ctx context.Context, ref vmm.Ref) error { return d.execute(ctx, ref, "stop") }
 

@@ -23,22 +23,34 @@ func pauseAndResume(t *testing.T, e Env) {
 			}
 		}
 	}
+	paused := func(want bool) {
+		t.Helper()
+		if got, err := p.Paused(t.Context(), c.Ref()); err != nil || got != want {
+			t.Errorf("paused: %v, %v; want %v", got, err, want)
+		}
+	}
 	if err := served(p.Pause); err != nil {
 		t.Fatalf("pause: %v", err)
 	}
+	paused(true)
 	if err := p.Pause(t.Context(), c.Ref()); err != nil {
 		t.Errorf("pause again: %v", err)
 	}
+	paused(true)
 	for range 2 {
 		if err := p.Resume(t.Context(), c.Ref()); err != nil {
 			t.Errorf("resume: %v", err)
 		}
 	}
+	paused(false)
 	if !e.Processes.Alive(id) {
 		t.Error("it ended")
 	}
 	other := e.Config(t)
 	if err := p.Resume(t.Context(), other.Ref()); err == nil {
 		t.Error("resumed what was never launched")
+	}
+	if _, err := p.Paused(t.Context(), other.Ref()); err == nil {
+		t.Error("what was never launched says whether it is paused")
 	}
 }
