@@ -20,12 +20,13 @@ const (
 	PathEvents  = "/v1/events"            // GET ?vm=REF → NDJSON of vm.Event, until the client hangs up
 	PathVMs     = "/v1/vms"               // GET → []vm.VMRecord; POST CreateRequest → stream
 	PathSummary = "/v1/summaries"         // GET → []VMSummary
-	PathVM      = "/v1/vms/{ref}"         // GET → VMView; PATCH SetRequest → stream; DELETE → stream
+	PathVM      = "/v1/vms/{ref}"         // GET → VMView; PATCH SetRequest → stream; DELETE [?if=stopped] → stream
 	PathVMStart = "/v1/vms/{ref}/start"   // POST → stream
 	PathVMStop  = "/v1/vms/{ref}/stop"    // POST StopRequest → stream
 	PathRestart = "/v1/vms/{ref}/restart" // POST StopRequest → stream
 	PathPause   = "/v1/vms/{ref}/pause"   // POST → stream
 	PathResume  = "/v1/vms/{ref}/resume"  // POST → stream
+	PathReset   = "/v1/vms/{ref}/reset"   // POST ResetRequest → stream
 	PathRename  = "/v1/vms/{ref}/rename"  // POST RenameRequest → stream
 	PathVMWait  = "/v1/vms/{ref}/wait"    // GET ?for=ready|stopped|gone → vm.VMRecord, when it is
 	PathVMLogs  = "/v1/vms/{ref}/logs"    // GET ?follow=1&tail=N → text
@@ -98,6 +99,11 @@ type CreateRequest struct {
 type StopRequest struct {
 	Force   bool `json:"force,omitempty"`    // kill: no sync, no grace
 	GraceMs int  `json:"grace_ms,omitempty"` // for the guest's processes to end; 0 = 10 s. Its disks have the time they need
+}
+
+// ResetRequest has a VM's system disk made anew.
+type ResetRequest struct {
+	Force bool `json:"force,omitempty"` // stop it before
 }
 
 // RenameRequest gives a VM another name.

@@ -80,7 +80,7 @@ func newVM(a *app) *cobra.Command {
 		Args:    group,
 		RunE:    help,
 	}
-	cmd.AddCommand(newRun(a), newCreate(a), newStart(a), newStop(a), newRestart(a), newPause(a), newResume(a), newSet(a), newRename(a), newWait(a), newKill(a), newDelete(a), newList(a), newShow(a),
+	cmd.AddCommand(newRun(a), newCreate(a), newStart(a), newStop(a), newRestart(a), newPause(a), newResume(a), newSet(a), newRename(a), newWait(a), newKill(a), newDelete(a), newPrune(a), newReset(a), newList(a), newShow(a),
 		newExec(a), newSSH(a), newProxy(a), newCp(a), newLogs(a))
 	return cmd
 }

@@ -30,15 +30,20 @@ left, and cannot be undone. With --all, or a pattern of names, it first tells wh
 			if *yes || *force {
 				return true, nil
 			}
-			for _, n := range names {
-				fmt.Fprintln(a.err, "remove VM", n)
-			}
-			ok, err := a.confirm(ctx, "Remove "+plural(len(names), "VM")+"?")
-			if err == nil && !ok {
-				fmt.Fprintln(a.err, "banger: nothing was removed")
-				err = exit(1)
-			}
-			return ok, err
+			return a.agreed(ctx, "remove VM", "Remove "+plural(len(names), "VM")+"?", names)
 		},
 	})
+}
+
+// agreed tells what is to be done to which, and asks. Where the answer is no, the error is the exit status.
+func (a *app) agreed(ctx context.Context, what, question string, to []string) (bool, error) {
+	for _, t := range to {
+		fmt.Fprintln(a.err, what, t)
+	}
+	ok, err := a.confirm(ctx, question)
+	if err == nil && !ok {
+		fmt.Fprintln(a.err, "banger: nothing was removed")
+		err = exit(1)
+	}
+	return ok, err
 }

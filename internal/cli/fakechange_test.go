@@ -24,6 +24,21 @@ func (f *fake) pause(from, to vm.State) http.HandlerFunc {
 	}
 }
 
+func (f *fake) reset(w http.ResponseWriter, r *http.Request) {
+	record := f.lookup(w, r)
+	if record == nil {
+		return
+	}
+	var req api.ResetRequest
+	json.NewDecoder(r.Body).Decode(&req)
+	if record.State != vm.StateStopped && !req.Force {
+		refuse(w, vm.Errorf(vm.CodeConflict, "reset VM %s: it is %s", record.Name, record.State).WithHint("banger vm stop %s, or reset it with --force", record.Name))
+		return
+	}
+	f.set(record, vm.StateStopped)
+	stream(w, api.Message{Event: stageEvent(record, "reset", "begin")}, api.Message{Event: stageEvent(record, "reset", "end")}, api.Message{Done: true, VM: record})
+}
+
 // setSpec changes a VM. A work disk does not shrink.
 func (f *fake) setSpec(w http.ResponseWriter, r *http.Request) {
 	record := f.lookup(w, r)

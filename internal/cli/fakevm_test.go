@@ -173,6 +173,10 @@ func (f *fake) remove(w http.ResponseWriter, r *http.Request) {
 	if record == nil {
 		return
 	}
+	if r.FormValue("if") == "stopped" && record.State != vm.StateStopped {
+		refuse(w, vm.Errorf(vm.CodeConflict, "VM %s is not stopped (%s)", record.Name, record.State))
+		return
+	}
 	f.set(record, vm.StateRemoving)
 	stream(w, api.Message{Event: stageEvent(record, "remove", "begin")}, api.Message{Event: stageEvent(record, "remove", "end")},
 		api.Message{Done: true, VM: record})

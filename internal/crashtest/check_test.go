@@ -80,6 +80,8 @@ func (r *run) consistent() error {
 // unsettled says what a VM waits for; empty: nothing.
 func (r *run) unsettled(v vm.VMRecord) string {
 	switch {
+	case v.Runtime.ResetDue:
+		return "its system disk is to be made anew: " + v.Runtime.LastError
 	case v.Want == vm.WantGone:
 		return "it is to be removed: " + v.Runtime.LastError
 	case v.Want == vm.WantStopped && v.Runtime.State != vm.StateStopped && v.Runtime.State != vm.StateError:

@@ -62,7 +62,7 @@ func randomLives(t *testing.T) {
 			l.fail(&failures)
 			dies := rapid.IntRange(0, 40).Draw(rt, "dies after") // acts; many: not at all
 			l.r.endAfter(dies)
-			l.step(rapid.SampledFrom([]string{"create", "run", "start", "stop", "kill", "set", "pause", "resume", "delete", "VMM dies", "build"}).Draw(rt, "what"), names.Draw(rt, "VM"))
+			l.step(rapid.SampledFrom([]string{"create", "run", "start", "stop", "kill", "set", "pause", "resume", "reset", "delete", "VMM dies", "build"}).Draw(rt, "what"), names.Draw(rt, "VM"))
 			l.r.failing(nil)
 			l.r.endAfter(-1)
 			switch {
@@ -133,6 +133,8 @@ func (l *alive) step(what, name string) {
 		a = r.call("POST", path+"/stop", api.StopRequest{Force: what == "kill"})
 	case "pause", "resume":
 		a = r.call("POST", path+"/"+what, struct{}{})
+	case "reset":
+		a = r.call("POST", path+"/reset", api.ResetRequest{Force: policy != ""})
 	case "set":
 		a = r.call("PATCH", path, api.SetRequest{Restart: policy, VCPU: 2})
 	case "delete":

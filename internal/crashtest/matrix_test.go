@@ -193,6 +193,13 @@ func (c crashed) end(o operation, e ending) (recovery []string, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.resets {
+		for path := range c.before {
+			if v, _ := r.record(web); path == v.Runtime.SystemOverlay {
+				delete(c.before, path)
+			}
+		}
+	}
 	errs := []error{w.kept(c.before, records)}
 	if !e.acts {
 		if err := o.kept(r, c.a); err != nil {

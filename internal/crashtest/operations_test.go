@@ -2,10 +2,12 @@ package crashtest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"banger/internal/api"
 	"banger/internal/host/proc"
@@ -17,6 +19,7 @@ type operation struct {
 	name    string
 	covers  []string // operations of the API that it consists of
 	library bool     // it is not about a VM
+	resets  bool     // the system disk of the VM may be made anew by it
 	settles bool     // doing it again is what an ending does anyway, or can only be refused
 	bare    bool     // no other VM runs beside it, and nothing is cached
 
@@ -63,6 +66,24 @@ func resume(r *run) answer { return r.call("POST", "/v1/vms/web/resume", struct{
 func makePaused(r *run) {
 	makeRunning(r)
 	must(r, pause(r))
+}
+
+func reset(force bool) func(*run) answer {
+	return func(r *run) answer { return r.call("POST", "/v1/vms/web/reset", api.ResetRequest{Force: force}) }
+}
+
+// wasReset holds that of the old system disk either nothing is left or everything.
+func wasReset(r *run, a answer) error {
+	v, there := r.record(web)
+	b, err := os.ReadFile(v.Runtime.SystemOverlay)
+	if errors.Is(err, os.ErrNotExist) {
+		b, err = nil, nil
+	}
+	old := strings.Contains(string(b), "written by the guest")
+	if err == nil && (!there || v.Runtime.ResetDue || a.acked && (old || v.Want != vm.WantStopped)) {
+		err = fmt.Errorf("it is there: %v, %s; its system disk holds %q, to be reset: %v", there, v.State, b, v.Runtime.ResetDue)
+	}
+	return err
 }
 
 // set changes something of each kind.
@@ -267,6 +288,11 @@ func operations() []operation {
 		{name: "resume", covers: []string{"vm-resume"}, before: makePaused, do: resume, kept: running},
 		{name: "stop, paused", covers: []string{"vm-stop"}, before: makePaused, do: stop, kept: stopped},
 		{name: "delete, paused", settles: true, covers: []string{"vm-delete"}, before: makePaused, do: remove, kept: gone},
+		{name: "reset", resets: true, covers: []string{"vm-reset"}, before: makeStopped, do: reset(false), kept: wasReset},
+		{name: "reset, running", resets: true, covers: []string{"vm-reset"}, before: makeRunning, do: reset(true), kept: wasReset},
+		{name: "prune", settles: true, covers: []string{"vm-delete"}, before: makeStopped, do: func(r *run) answer {
+			return r.call(http.MethodDelete, "/v1/vms/web?if=stopped", struct{}{})
+		}, kept: gone},
 		{name: "rename", covers: []string{"vm-rename"}, before: makeRunning, do: rename, kept: renamed},
 		{name: "delete, running", settles: true, covers: []string{"vm-delete"}, before: makeRunning, do: remove, kept: gone},
 		{name: "delete, stopped", settles: true, covers: []string{"vm-delete"}, before: makeStopped, do: remove, kept: gone},

@@ -129,7 +129,7 @@ func (e *Engine) complete(r vm.VMRecord) vm.VMRuntime {
 	rt.State, rt.LastError = r.Runtime.State, r.Runtime.LastError
 	// Else a removal that failed would be tried again at once.
 	rt.Attempts, rt.LastErrorAt, rt.RetryAt = r.Runtime.Attempts, r.Runtime.LastErrorAt, r.Runtime.RetryAt
-	rt.Restarts, rt.RestartAt = r.Runtime.Restarts, r.Runtime.RestartAt
+	rt.Restarts, rt.RestartAt, rt.ResetDue = r.Runtime.Restarts, r.Runtime.RestartAt, r.Runtime.ResetDue
 	return rt
 }
 

@@ -163,8 +163,7 @@ func (e *Engine) Recover(ctx context.Context) error {
 // atRest says without asking the OS that a VM needs no look: it should not run, and nothing says that anything is left.
 func (e *Engine) atRest(r vm.VMRecord) bool {
 	r.Runtime = e.complete(r)
-	stopped := r.Want == vm.WantStopped && (r.Runtime.State == vm.StateStopped || r.Runtime.State == vm.StateError)
-	return stopped && !r.Spec.AutoRemove && handles.Read(r.ID, r.Runtime.VMDir).IsZero() && !exists(e.Paths.VMRun(r.ID))
+	return stopped(r) && !r.Runtime.ResetDue && !r.Spec.AutoRemove && handles.Read(r.ID, r.Runtime.VMDir).IsZero() && !exists(e.Paths.VMRun(r.ID))
 }
 
 // worker returns the VM's worker, starting one when there is none; nil once the engine is closed.

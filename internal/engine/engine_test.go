@@ -45,6 +45,7 @@ type world struct {
 // faults make host acts fail on demand.
 type faults struct {
 	detach, removeNet error
+	remove            error // of a system disk
 	workDisk          error
 
 	detaching, mayDetach chan struct{} // not nil: a detach says that it is there, and waits
@@ -158,6 +159,13 @@ func (d faultyDisk) Detach(ctx context.Context, o disk.Overlay) error {
 		<-f.mayDetach
 	}
 	return d.Driver.Detach(ctx, o)
+}
+
+func (d faultyDisk) Remove(ctx context.Context, o disk.Overlay) error {
+	if err := d.w.faults.remove; err != nil {
+		return err
+	}
+	return d.Driver.Remove(ctx, o)
 }
 
 type faultyNet struct {

@@ -9,8 +9,8 @@ import (
 )
 
 // setWant commits a new intent and wakes the worker, ending what it does for the old one.
-func (e *Engine) setWant(ctx context.Context, id vm.ID, want vm.Want, state vm.State) (vm.VMRecord, error) {
-	r, err := e.Store.SetWant(ctx, id, want, state)
+func (e *Engine) setWant(ctx context.Context, id vm.ID, want vm.Want, state vm.State, also ...func(*vm.VMRecord) error) (vm.VMRecord, error) {
+	r, err := e.Store.SetWant(ctx, id, want, state, also...)
 	if err != nil {
 		return r, err
 	}
@@ -46,7 +46,7 @@ func (e *Engine) Stop(ctx context.Context, ref string, force bool, grace time.Du
 	if err != nil {
 		return r, err
 	}
-	if r.Want == vm.WantStopped && (r.Runtime.State == vm.StateStopped || r.Runtime.State == vm.StateError) {
+	if stopped(r) {
 		return r, nil
 	}
 	if w := e.known(r.ID); w != nil {
@@ -68,6 +68,26 @@ func (e *Engine) Delete(ctx context.Context, ref string) (vm.VMRecord, error) {
 		return r, err
 	}
 	return e.setWant(ctx, r.ID, vm.WantGone, vm.StateRemoving)
+}
+
+// DeleteStopped makes a VM go unless it is to run, or has not stopped yet (vm.CodeConflict): it may have been started since
+// somebody looked.
+func (e *Engine) DeleteStopped(ctx context.Context, ref string) (vm.VMRecord, error) {
+	r, err := e.Store.VMByRef(ctx, ref)
+	if err != nil {
+		return r, err
+	}
+	return e.setWant(ctx, r.ID, vm.WantGone, vm.StateRemoving, func(r *vm.VMRecord) error {
+		if !stopped(*r) {
+			return vm.Errorf(vm.CodeConflict, "VM %s is not stopped (%s)", r.Name, r.Runtime.State)
+		}
+		return nil
+	})
+}
+
+// stopped says that a VM is not to run, and that nothing of a run is left as far as its row knows.
+func stopped(r vm.VMRecord) bool {
+	return r.Want == vm.WantStopped && (r.Runtime.State == vm.StateStopped || r.Runtime.State == vm.StateError)
 }
 
 // startFailed words why a VM does not run, with the code and hint of the cause where this daemon saw it.

@@ -46,6 +46,19 @@ func (w *Watch) Stopped(ctx context.Context, id vm.ID, report vm.Report) (vm.VMR
 	})
 }
 
+// Reset waits until a VM's old system disk is gone.
+func (w *Watch) Reset(ctx context.Context, id vm.ID, report vm.Report) (vm.VMRecord, error) {
+	return w.until(ctx, id, report, func(r vm.VMRecord) (bool, error) {
+		switch {
+		case r.Want == vm.WantGone:
+			return true, vm.Errorf(vm.CodeConflict, "VM %s is being removed", r.Name)
+		case r.Runtime.Attempts > 0:
+			return true, vm.Errorf(vm.CodeInternal, "reset VM %s: %s", r.Name, r.Runtime.LastError).WithHint("it is tried again by itself")
+		}
+		return !r.Runtime.ResetDue, nil
+	})
+}
+
 // Gone waits until a VM and its row are gone, or its removal failed once (it goes on in the background).
 func (w *Watch) Gone(ctx context.Context, id vm.ID, report vm.Report) error {
 	_, err := w.until(ctx, id, report, func(r vm.VMRecord) (bool, error) {

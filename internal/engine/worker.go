@@ -196,6 +196,8 @@ func (w *worker) act(ctx context.Context, step plan.Step, r vm.VMRecord) (again 
 		return 0, w.interruptible(ctx, r, true, w.end)
 	case plan.CleanUp:
 		return 0, w.cleanUp(ctx, r)
+	case plan.Reset:
+		return 0, w.reset(ctx, r)
 	case plan.Remove:
 		return 0, w.remove(ctx, r)
 	case plan.Forget:

@@ -31,6 +31,7 @@ const (
 	Rename  Step = "rename"   // tell the guest, and who finds it by name, the name it has now
 	Stop    Step = "stop"     // end the process: guest, VMM, kill
 	CleanUp Step = "clean up" // nothing lives: take down what is left of the run, then state stopped
+	Reset   Step = "reset"    // nothing lives: delete the system disk, which the next start makes anew
 	Remove  Step = "remove"   // end, take down, delete everything, the row last
 	Forget  Step = "forget"   // its session is over: make the intent "gone"
 	Steady  Step = "steady"   // it has run well since it was restarted: count restarts anew
@@ -40,7 +41,7 @@ const (
 // Next is the recovery table and the life of a VM in one function (docs/ARCHITECTURE.md shows it as a table).
 func Next(r vm.VMRecord, f Facts) Step {
 	step := next(r, f)
-	if (step == Remove || step == CleanUp) && !f.Recovering && r.Runtime.Attempts > 0 && waits(r.Runtime, f.Now) {
+	if (step == Remove || step == CleanUp || step == Reset) && !f.Recovering && r.Runtime.Attempts > 0 && waits(r.Runtime, f.Now) {
 		return Wait
 	}
 	return step
@@ -70,6 +71,8 @@ func next(r vm.VMRecord, f Facts) Step {
 		return Stop
 	case r.Want == vm.WantStopped && (f.Held || !settled(r.Runtime.State)):
 		return CleanUp
+	case r.Want == vm.WantStopped && r.Runtime.ResetDue:
+		return Reset
 	case r.Want == vm.WantStopped:
 		return Idle
 	case f.Process && f.Paused && !f.Recovering && r.Runtime.State == vm.StateRunning:
@@ -84,6 +87,8 @@ func next(r vm.VMRecord, f Facts) Step {
 		return Idle
 	case Pending(r) && f.Recovering && !f.Held, Pending(r) && !f.Recovering && ahead(r.Runtime.RestartAt, f.Now, RestartBackoff(r.Runtime.Restarts)):
 		return Wait // with all the others that the daemon's start has to look at first, or for its time
+	case r.Runtime.State == vm.StateStarting && !f.Recovering && r.Runtime.ResetDue:
+		return Reset
 	case r.Runtime.State == vm.StateStarting && !f.Recovering:
 		return Start
 	default: // it should run and does not: whether it is started again is asked when nothing of its run is left, see Again

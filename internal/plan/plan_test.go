@@ -14,6 +14,7 @@ func rec(want vm.Want, state vm.State) vm.VMRecord {
 func TestNext(t *testing.T) {
 	now := time.Unix(1000, 0)
 	auto := func(r vm.VMRecord) vm.VMRecord { r.Spec.AutoRemove = true; return r }
+	reset := func(r vm.VMRecord) vm.VMRecord { r.Runtime.ResetDue = true; return r }
 	failed := func(r vm.VMRecord, retry time.Duration) vm.VMRecord {
 		r.Runtime.Attempts, r.Runtime.RetryAt = 1, now.Add(retry)
 		return r
@@ -50,6 +51,13 @@ func TestNext(t *testing.T) {
 		{"the VMM died", rec(vm.WantRunning, vm.StateRunning), Facts{Held: true, Ready: true}, CleanUp},
 		{"stop asked", rec(vm.WantStopped, vm.StateStopping), Facts{Process: true, Held: true, Ready: true}, Stop},
 		{"stopped", rec(vm.WantStopped, vm.StateStopped), Facts{}, Idle},
+		{"stopped, to be reset", reset(rec(vm.WantStopped, vm.StateStopped)), Facts{}, Reset},
+		{"stopped, to be reset, after a crash", reset(rec(vm.WantStopped, vm.StateStopped)), Facts{Recovering: true}, Reset},
+		{"stopping, to be reset", reset(rec(vm.WantStopped, vm.StateStopping)), Facts{Process: true, Held: true}, Stop},
+		{"stopped, to be reset, but something is left", reset(rec(vm.WantStopped, vm.StateStopped)), Facts{Held: true}, CleanUp},
+		{"started before its reset was done", reset(rec(vm.WantRunning, vm.StateStarting)), Facts{}, Reset},
+		{"reset failed, not yet due", failed(reset(rec(vm.WantStopped, vm.StateStopped)), time.Second), Facts{Now: now}, Wait},
+		{"to be reset, and deleted", reset(rec(vm.WantGone, vm.StateRemoving)), Facts{}, Remove},
 		{"failed to start", rec(vm.WantStopped, vm.StateError), Facts{}, Idle},
 		// Removed with its session.
 		{"session runs", auto(rec(vm.WantRunning, vm.StateRunning)), Facts{Process: true, Ready: true, Session: true}, Idle},

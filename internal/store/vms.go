@@ -105,11 +105,17 @@ func (s *Store) SharedVMs(ctx context.Context) ([]vm.VMRecord, error) {
 	return records, nil
 }
 
-// SetWant changes the intent and the state shown meanwhile, and returns the new record. A VM wanted gone stays so.
-func (s *Store) SetWant(ctx context.Context, id vm.ID, want vm.Want, state vm.State) (vm.VMRecord, error) {
+// SetWant changes the intent and the state shown meanwhile, and returns the new record. A VM wanted gone stays so. also sees
+// the record as it was, in the same transaction; it may refuse all of it, and change more.
+func (s *Store) SetWant(ctx context.Context, id vm.ID, want vm.Want, state vm.State, also ...func(*vm.VMRecord) error) (vm.VMRecord, error) {
 	return s.update(ctx, id, func(_ *sql.Tx, r *vm.VMRecord) error {
 		if r.Want == vm.WantGone && want != vm.WantGone {
 			return vm.Errorf(vm.CodeConflict, "VM %s is being removed", r.Name)
+		}
+		for _, f := range also {
+			if err := f(r); err != nil {
+				return err
+			}
 		}
 		if r.Want == want && r.Runtime.State == state && r.Runtime.RestartAt.IsZero() {
 			return nil

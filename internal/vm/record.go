@@ -95,6 +95,8 @@ type VMRuntime struct {
 	// that State starting stands for.
 	Restarts  int       `json:"restarts,omitempty"`
 	RestartAt time.Time `json:"restart_at,omitzero"`
+	// ResetDue says that the system disk is to be made anew: nothing else is done with a VM that does not run before that is so.
+	ResetDue bool `json:"reset_due,omitempty"`
 }
 
 // VMHandles are the transient kernel objects and the process that serve a VM now. They live in a memory cache and

@@ -122,6 +122,17 @@ func (c *Client) Delete(ctx context.Context, ref string, onEvent func(vm.Event))
 	return err
 }
 
+// DeleteStopped is Delete for a VM that must not run: one that does is left, and an error.
+func (c *Client) DeleteStopped(ctx context.Context, ref string, onEvent func(vm.Event)) error {
+	_, err := c.Stream(ctx, "deleting VM "+ref, http.MethodDelete, path(api.PathVM, ref)+"?if=stopped", nil, onEvent)
+	return err
+}
+
+// Reset has a VM's system disk made anew.
+func (c *Client) Reset(ctx context.Context, ref string, r api.ResetRequest, onEvent func(vm.Event)) (*vm.VMRecord, error) {
+	return c.record(ctx, "resetting VM "+ref, http.MethodPost, path(api.PathReset, ref), r, onEvent)
+}
+
 // Logs opens a VM's console log. tail < 0 = all of it.
 func (c *Client) Logs(ctx context.Context, ref string, follow bool, tail int) (io.ReadCloser, error) {
 	q := url.Values{}

@@ -50,4 +50,19 @@ func (s *server) changeRoutes(h huma.API) {
 			}), nil
 		})
 	}
+	huma.Register(h, s.streamed("POST", api.PathReset, "vm-reset", "Make a VM's system disk anew"),
+		func(_ context.Context, in *struct {
+			Ref  string            `path:"ref" doc:"the VM's name, its id, or a unique prefix of the id"`
+			Body *api.ResetRequest `required:"false"`
+		}) (*huma.StreamResponse, error) {
+			return stream(func(ctx context.Context, report vm.Report) (api.Message, error) {
+				watch := e.Watch()
+				defer watch.Stop()
+				r, err := e.Reset(ctx, in.Ref, in.Body != nil && in.Body.Force)
+				if err == nil {
+					r, err = watch.Reset(ctx, r.ID, report)
+				}
+				return api.Message{VM: &r}, err
+			}), nil
+		})
 }

@@ -25,6 +25,11 @@ func (in *stopInput) how() (force bool, grace time.Duration) {
 	return in.Body.Force, time.Duration(in.Body.GraceMs) * time.Millisecond
 }
 
+type deleteInput struct {
+	Ref string `path:"ref" doc:"the VM's name, its id, or a unique prefix of the id"`
+	If  string `query:"if" doc:"only a VM of which that is so" enum:"stopped"`
+}
+
 type waitInput struct {
 	Ref string `path:"ref" doc:"the VM's name, its id, or a unique prefix of the id"`
 	For string `query:"for" doc:"what to wait for" enum:"ready,stopped,gone" default:"stopped"`
@@ -105,11 +110,15 @@ func (s *server) vmRoutes(h huma.API) {
 		return answer(e.Wait(ctx, in.Ref, in.For))
 	})
 	huma.Register(h, s.streamed("DELETE", api.PathVM, "vm-delete", "Delete a VM with everything of it"),
-		func(_ context.Context, in *ref) (*huma.StreamResponse, error) {
+		func(_ context.Context, in *deleteInput) (*huma.StreamResponse, error) {
 			return stream(func(ctx context.Context, report vm.Report) (api.Message, error) {
 				watch := e.Watch()
 				defer watch.Stop()
-				r, err := e.Delete(ctx, in.Ref)
+				remove := e.Delete
+				if in.If != "" {
+					remove = e.DeleteStopped
+				}
+				r, err := remove(ctx, in.Ref)
 				if err == nil {
 					err = watch.Gone(ctx, r.ID, report)
 				}

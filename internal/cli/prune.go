@@ -1,0 +1,66 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"banger/internal/api"
+	"banger/internal/api/client"
+	"banger/internal/vm"
+)
+
+func newPrune(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "prune [flags]",
+		Short: "Remove VMs that do not run",
+		Long: `Remove VMs that do not run, with everything of them: those that are stopped, and those whose start failed (state error). It first
+tells which VMs these are, and asks. What has been started meanwhile is kept.
+
+--filter KEY=VALUE removes only those of which that holds: image, name, state, vmm, label=KEY or label=KEY=VALUE; a value may be
+a pattern.`,
+		Example: "  banger vm prune\n  banger vm prune --filter label=team=test --yes\n  banger vm prune --filter 'name=test-*'",
+		Args:    atMost(),
+	}
+	words := cmd.Flags().StringArrayP("filter", "f", nil, "only VMs for which `KEY=VALUE` holds")
+	yes := cmd.Flags().BoolP("yes", "y", false, "remove them without a question")
+	quiet := quietFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		selected, err := parseFilter(*words, nil)
+		if err != nil {
+			return err
+		}
+		return a.with(cmd.Context(), *quiet, func(ctx context.Context, c *client.Client, p *progress) error {
+			all, err := c.Summaries(ctx)
+			if err != nil {
+				return err
+			}
+			var names, plan []string
+			ids := map[string]vm.ID{}
+			for _, r := range all {
+				if prunable(r) && selected.takes(r) {
+					names, ids[r.Name] = append(names, r.Name), r.ID
+					plan = append(plan, fmt.Sprintf("%s (%s, created %s)", r.Name, r.State, age(time.Now(), r.CreatedAt)))
+				}
+			}
+			if len(names) == 0 {
+				p.finish(true)
+				fmt.Fprintln(a.err, "banger: there is no such VM that does not run")
+				return nil
+			}
+			if !*yes {
+				if ok, err := a.agreed(ctx, "remove VM", "Remove "+plural(len(names), "VM")+"?", plan); err != nil || !ok {
+					return err
+				}
+			}
+			return a.each(ctx, c, p, names, each{do: func(ctx context.Context, c *client.Client, name string, onEvent func(vm.Event)) error {
+				return c.DeleteStopped(ctx, string(ids[name]), onEvent) // by id: names can change hands
+			}})
+		})
+	}
+	return cmd
+}
+
+func prunable(r api.VMSummary) bool { return r.State == vm.StateStopped || r.State == vm.StateError }
