@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"banger/internal/guest"
+	"banger/internal/plan"
 	"banger/internal/vm"
 	"banger/internal/vmm"
 )
@@ -114,6 +115,9 @@ func (a *agent) close() {
 	}
 }
 
+// restartPatience is how long somebody who needs a guest waits for its restart to be due; else they are told.
+const restartPatience = 10 * time.Second
+
 // Agent returns a client of the VM's agent, for requests on a running VM. A VM that is being started or adopted is
 // waited for.
 func (e *Engine) Agent(ctx context.Context, ref string) (*guest.Client, error) {
@@ -128,6 +132,10 @@ func (e *Engine) Agent(ctx context.Context, ref string) (*guest.Client, error) {
 	_, err = e.Watch().until(ctx, r.ID, nil, func(r vm.VMRecord) (bool, error) {
 		if r.Want != vm.WantRunning {
 			return true, notRunning(r)
+		}
+		if left := time.Until(r.Runtime.RestartAt); plan.Pending(r) && left > restartPatience {
+			return true, vm.Errorf(vm.CodeNotRunning, "VM %s waits for its restart, in %v: %s", r.Name, left.Round(time.Second), or(r.Runtime.LastError, "it has ended")).
+				WithHint("banger vm start %s starts it at once", r.Name)
 		}
 		if w := e.known(r.ID); w != nil {
 			if w.isPaused() {

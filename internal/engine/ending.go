@@ -32,20 +32,20 @@ func (w *worker) ending(r vm.VMRecord) (why string, end plan.End) {
 	switch how := w.exitReason(); {
 	case how == cleanExit && strings.Contains(vmm.LogTail(r.Runtime.LogPath, w.consoleFrom, consoleEnd), kernelPanic):
 		return "its guest's kernel panicked" + w.lastWords(r), plan.End{Failed: true}
-	case how == cleanExit:
+	case how == cleanExit, how == "" && endedInOrder(r):
 		return "", plan.End{}
 	case how == "":
-		return "its VMM ended", plan.End{Failed: !endedInOrder(r)}
+		return "its VMM ended", plan.End{Failed: true}
 	default:
 		return "its VMM ended: " + how, plan.End{Failed: true}
 	}
 }
 
 // endedInOrder tells the end of a guest that powered off or rebooted by what its kernel says last, for a VMM of which nobody
-// learns how it ended. The console keeps what earlier runs said: only what was written in this one counts.
+// learns how it ended. The console keeps what earlier runs said: only what was written since the VM became ready counts.
 func endedInOrder(r vm.VMRecord) bool {
 	st, err := os.Stat(r.Runtime.LogPath)
-	if err != nil || st.ModTime().Before(r.StartedAt) {
+	if err != nil || r.Runtime.State != vm.StateRunning || st.ModTime().Before(r.StartedAt) {
 		return false
 	}
 	lines := strings.Split(strings.TrimSpace(vmm.LogTail(r.Runtime.LogPath, 0, consoleEnd)), "\n")

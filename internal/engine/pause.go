@@ -140,6 +140,9 @@ func (w *worker) goOn(ctx context.Context, r vm.VMRecord) {
 func (w *worker) setPaused(paused bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.paused && !paused {
+		w.named = "" // its clock stood still
+	}
 	w.paused = paused
 }
 

@@ -4,16 +4,20 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"banger/internal/api"
 	"banger/internal/vm"
 	"banger/internal/vmm"
+	"banger/internal/vmm/fake"
 )
 
 func TestPause(t *testing.T) {
 	w := newWorld(t)
+	var configured atomic.Int32
+	w.host.Rule(fake.Rules{Configure: func(vmm.Config, fake.GuestConfigure) error { configured.Add(1); return nil }})
 	d := w.start()
 	r := d.run("web", false)
 	for range 2 {
@@ -47,6 +51,14 @@ func TestPause(t *testing.T) {
 	_, err = d.Wait(t.Context(), "mail", api.UntilReady)
 	must(t, err)
 	d.until(r.ID, "its guest to hear of its name", func(vm.VMRecord) bool { return d.known(r.ID).goesBy("mail") })
+	_, err = d.Pause(t.Context(), "mail")
+	must(t, err)
+	_, err = d.Resume(t.Context(), "mail")
+	must(t, err)
+	d.until(r.ID, "its guest to be told the time", func(vm.VMRecord) bool { return d.known(r.ID).goesBy("mail") })
+	if n := configured.Load(); n != 3 {
+		t.Errorf("configured %d times", n)
+	}
 
 	_, err = d.Stop(t.Context(), "mail", true, 0)
 	must(t, err)

@@ -182,6 +182,9 @@ func TestStartOfOneThatWaits(t *testing.T) {
 		r.Runtime.Restarts, r.Runtime.RestartAt = 12, time.Now().Add(plan.RestartBackoff(12))
 	})
 	must(t, err)
+	if _, err := d.Agent(t.Context(), "web"); vm.CodeOf(err) != vm.CodeNotRunning || !strings.Contains(err.Error(), "waits for its restart") {
+		t.Errorf("something for its guest: %v", err)
+	}
 	_, err = d.Start(t.Context(), "web")
 	must(t, err)
 	d.until(r.ID, "a start", restarted(0))

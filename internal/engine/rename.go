@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"banger/internal/vm"
@@ -60,8 +59,9 @@ func (w *worker) goesBy(name string) bool {
 	return w.ready && w.named == name
 }
 
-// rename tells the guest, the resolver and the ssh client the name that the VM has now.
-func (w *worker) rename(ctx context.Context, r vm.VMRecord) error {
+// tell configures the guest once more: it has another name by now, or its clock stood still. The resolver and the ssh client
+// learn the name with it.
+func (w *worker) tell(ctx context.Context, r vm.VMRecord) error {
 	w.mu.Lock()
 	a := w.agent
 	w.mu.Unlock()
@@ -71,7 +71,7 @@ func (w *worker) rename(ctx context.Context, r vm.VMRecord) error {
 	ctx, cancel := context.WithTimeout(ctx, handshakeWait)
 	defer cancel()
 	if err := w.configure(ctx, r, a); err != nil {
-		return fmt.Errorf("tell the guest that it is %s now: %w", r.Name, err)
+		return err
 	}
 	w.e.stateEvent(r) // for who waits for it
 	return nil

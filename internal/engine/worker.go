@@ -45,7 +45,7 @@ type worker struct {
 	agent      *agent        // session to the guest; nil when no process is known
 	ready      bool          // the agent was configured
 	paused     bool          // the machine was halted, as far as its VMM told
-	named      string        // with this name, last
+	named      string        // with this name, last; empty: it has been paused since
 	session    session
 	sweeps     []chan<- error // whoever waits for a sweep
 }
@@ -190,8 +190,8 @@ func (w *worker) act(ctx context.Context, step plan.Step, r vm.VMRecord) (again 
 		return 0, w.interruptible(ctx, r, false, w.start)
 	case plan.Adopt:
 		return 0, w.interruptible(ctx, r, false, w.adopt)
-	case plan.Rename:
-		return 0, w.interruptible(ctx, r, false, w.rename)
+	case plan.Tell:
+		return 0, w.interruptible(ctx, r, false, w.tell)
 	case plan.Stop:
 		return 0, w.interruptible(ctx, r, true, w.end)
 	case plan.CleanUp:

@@ -14,7 +14,7 @@ type Facts struct {
 	Held       bool      // handles name something, or the host still shows something of its run
 	Ready      bool      // its agent was configured in this daemon's life
 	Paused     bool      // the machine was halted by its user: its guest answers nobody
-	Misnamed   bool      // it is ready, and its guest was told another name than the record's
+	Untold     bool      // it is ready, and its guest was told another name than the record's, or has been paused since
 	Recovering bool      // first round after the daemon's start
 	Session    bool      // for a VM that is removed with its session: one is there, or may still come
 	Now        time.Time // for back-off
@@ -28,7 +28,7 @@ const (
 	Idle    Step = "idle"     // nothing to do until something changes
 	Start   Step = "start"    // make what is missing, launch, wait for the agent
 	Adopt   Step = "adopt"    // a proven process: dial and configure its agent, record that it runs
-	Rename  Step = "rename"   // tell the guest, and who finds it by name, the name it has now
+	Tell    Step = "tell"     // configure the guest once more: its name, the time
 	Stop    Step = "stop"     // end the process: guest, VMM, kill
 	CleanUp Step = "clean up" // nothing lives: take down what is left of the run, then state stopped
 	Reset   Step = "reset"    // nothing lives: delete the system disk, which the next start makes anew
@@ -79,8 +79,8 @@ func next(r vm.VMRecord, f Facts) Step {
 		return Idle
 	case f.Process && (!f.Ready || r.Runtime.State != vm.StateRunning):
 		return Adopt // ready, but not recorded as running: the commit failed, or a stop and a start came at once
-	case f.Process && f.Misnamed:
-		return Rename
+	case f.Process && f.Untold:
+		return Tell
 	case f.Process && r.Runtime.Restarts > 0 && steadyIn(r, f.Now) <= 0:
 		return Steady
 	case f.Process:
