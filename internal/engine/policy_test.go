@@ -151,7 +151,7 @@ func TestRestartGivesWay(t *testing.T) {
 			d := w.start()
 			r := d.runs("web", "always")
 			w.crash(r.ID)
-			r = d.until(r.ID, "a third restart to come", func(r vm.VMRecord) bool { return r.Runtime.Restarts == 3 && plan.Pending(r) })
+			r = d.until(r.ID, "a second restart to come", func(r vm.VMRecord) bool { return r.Runtime.Restarts == 2 && plan.Pending(r) })
 			if !strings.Contains(r.Runtime.LastError, "moon") || r.Want != vm.WantRunning {
 				t.Errorf("%+v", r)
 			}
@@ -163,7 +163,7 @@ func TestRestartGivesWay(t *testing.T) {
 				t.Errorf("%+v", r.Runtime)
 			}
 			n := launches.Load()
-			time.Sleep(2 * plan.RestartBackoff(3))
+			time.Sleep(2 * plan.RestartBackoff(2))
 			if now := launches.Load(); now != n {
 				t.Errorf("%d launches after the end", now-n)
 			}
