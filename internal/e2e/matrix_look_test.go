@@ -57,6 +57,8 @@ func (m *matrix) settle(t *testing.T, o operation) string {
 			if v.State == vm.StateRunning && v.Observed.Alive {
 				return is
 			}
+		case is == paused && !o.rm:
+			return running // and is looked at no further
 		case is == string(vm.StateStarting) && len(m.vmms(t)) > 0:
 			// It lives and boots. Waiting for it would say nothing more: it is adopted, or it would have been demoted.
 			if v := b.show(subject); v.State == vm.StateStarting && v.Handles.PID != 0 {

@@ -30,7 +30,7 @@ const othersEvery = 4
 // operation is a command whose daemon is killed at each point that it passes.
 type operation struct {
 	name   string
-	before string // what the VM is at the beginning: absent, stopped, running
+	before string // what the VM is at the beginning: absent, stopped, running, paused
 	args   []string
 	rm     bool // the VM goes with its session
 }
@@ -39,6 +39,7 @@ const (
 	absent  = "absent"
 	stopped = "stopped"
 	running = "running"
+	paused  = "paused"
 
 	subject = "crash" // the VM's name
 )
@@ -50,6 +51,9 @@ var operations = []operation{
 	{"start", stopped, []string{"vm", "start", "-q", subject}, false},
 	{"stop", running, []string{"vm", "stop", "-q", subject}, false},
 	{"kill", running, []string{"vm", "kill", "-q", subject}, false},
+	{"pause", running, []string{"vm", "pause", "-q", subject}, false},
+	{"resume", paused, []string{"vm", "resume", "-q", subject}, false},
+	{"reset", stopped, []string{"vm", "reset", "-q", subject}, false},
 	{"delete", running, []string{"vm", "delete", "-q", subject}, false},
 }
 
@@ -209,6 +213,9 @@ func (m *matrix) be(t *testing.T, state string) {
 		b.ok("vm", "start", "-q", subject)
 	case stopped:
 		b.ok("vm", "stop", "-q", subject)
+	case paused:
+		b.ok("vm", "start", "-q", subject)
+		b.ok("vm", "pause", "-q", subject)
 	}
 }
 
