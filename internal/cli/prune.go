@@ -47,7 +47,7 @@ a pattern.`,
 			}
 			if len(names) == 0 {
 				p.finish(true)
-				fmt.Fprintln(a.err, "banger: there is no such VM that does not run")
+				fmt.Fprintln(a.err, "banger: nothing to remove: there is no such VM that does not run")
 				return nil
 			}
 			if !*yes {
