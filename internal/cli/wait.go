@@ -18,7 +18,8 @@ func newWait(a *app) *cobra.Command {
 		Use:   "wait [flags] NAME... | --all",
 		Short: "Wait until VMs have stopped, or are ready, or gone",
 		Long: `Wait until VMs have stopped, or with --for until they are ready or gone, whoever brings that about. Nothing is changed. Names
-are printed once all are waited for.
+are printed once all are waited for. A VM that its restart policy starts again has not stopped in between, and a paused one is
+ready when it was resumed.
 
 Exit status: 0; 125 when the time of --timeout was over before, or a VM went that was to be ready.`,
 		Example: "  banger vm wait web\n  banger vm wait --for ready --timeout 30s web db",
