@@ -112,6 +112,9 @@ func (f *fake) create(w http.ResponseWriter, r *http.Request) {
 	os.MkdirAll(filepath.Join(dir, "root", "etc"), 0o700)
 	os.WriteFile(filepath.Join(dir, "root", "etc", "hostname"), []byte(c.Name+"\n"), 0o644)
 	os.WriteFile(record.Runtime.LogPath, []byte("one\ntwo\nthree\n"), 0o600)
+	if c.Start {
+		os.WriteFile(filepath.Join(dir, "known_hosts"), []byte(c.Name+".vm ssh-ed25519 AAAA\n"), 0o600)
+	}
 	stream(w, api.Message{Event: stageEvent(record, "image", "begin")}, api.Message{Event: stageEvent(record, "image", "end")})
 	if c.Start {
 		f.set(record, vm.StateStarting)
