@@ -65,7 +65,7 @@ The daemon bangerd does the work; it starts by itself. BANGER_ROOT=DIR keeps eve
 	root.SetErr(a.err)
 	ps := newList(a)
 	ps.Use, ps.Aliases, ps.Short, ps.Example = "ps", nil, "List VMs (short for vm list)", "  banger ps\n  banger ps --json"
-	root.AddCommand(newVM(a), newImage(a), newKernel(a), newVMM(a), newDaemon(a), newDoctor(a), newVersion(a), newCompletion(a), newSSHConfig(a), ps)
+	root.AddCommand(newVM(a), newImage(a), newKernel(a), newVMM(a), newDaemon(a), newDoctor(a), newVersion(a), newCompletion(a), newSSHConfig(a), newEvents(a), ps)
 	root.SetHelpCommand(newHelp())
 	return root
 }
