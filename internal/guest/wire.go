@@ -108,6 +108,12 @@ type Stats struct {
 	CPUUserMs    int64   `json:"cpu_user_ms"`
 	CPUSystemMs  int64   `json:"cpu_system_ms"`
 	Processes    int     `json:"processes"`
+
+	// Counted since boot.
+	NetReceived int64 `json:"net_received"` // bytes, of all interfaces but the loopback
+	NetSent     int64 `json:"net_sent"`
+	DiskRead    int64 `json:"disk_read"` // bytes, of all virtio disks
+	DiskWritten int64 `json:"disk_written"`
 }
 
 // PowerOff asks for an orderly end.

@@ -46,6 +46,12 @@ func (c *Client) VM(ctx context.Context, ref string) (v api.VMView, err error) {
 	return v, err
 }
 
+// Stats returns a VM's load.
+func (c *Client) Stats(ctx context.Context, ref string) (s api.VMStats, err error) {
+	err = c.json(ctx, "asking VM "+ref+" for its load", http.MethodGet, path(api.PathVMStats, ref), nil, &s)
+	return s, err
+}
+
 // Create makes a VM, and starts it where asked.
 func (c *Client) Create(ctx context.Context, r api.CreateRequest, onEvent func(vm.Event)) (*vm.VMRecord, error) {
 	return c.record(ctx, "creating a VM", http.MethodPost, api.PathVMs, r, onEvent)
