@@ -30,6 +30,7 @@ const (
 	PathVMSSH   = "/v1/vms/{ref}/ssh"     // POST, Upgrade: banger-raw → one SSH connection
 	PathVMFiles = "/v1/vms/{ref}/files"   // GET, PUT, HEAD ?path= → the agent's /v1/files
 	PathVMStats = "/v1/vms/{ref}/stats"   // GET → VMStats, of a VM in any state
+	PathVMTop   = "/v1/vms/{ref}/top"     // GET → guest.Processes
 	PathImages  = "/v1/images"            // GET → []vm.Image
 	PathBuild   = "/v1/images/build"      // POST BuildRequest → stream
 	PathKernels = "/v1/kernels"           // GET → []vm.Kernel

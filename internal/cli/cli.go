@@ -81,6 +81,6 @@ func newVM(a *app) *cobra.Command {
 		RunE:    help,
 	}
 	cmd.AddCommand(newRun(a), newCreate(a), newStart(a), newStop(a), newRestart(a), newWait(a), newKill(a), newDelete(a), newList(a), newShow(a),
-		newExec(a), newSSH(a), newProxy(a), newKnownHosts(a), newCp(a), newLogs(a), newStats(a))
+		newExec(a), newSSH(a), newProxy(a), newKnownHosts(a), newCp(a), newLogs(a), newStats(a), newTop(a))
 	return cmd
 }

@@ -37,3 +37,20 @@ func (f *fake) stats(w http.ResponseWriter, r *http.Request) {
 	}
 	answer(w, s)
 }
+
+// top lists two processes and a thread of the kernel, of five that the guest has.
+func (f *fake) top(w http.ResponseWriter, r *http.Request) {
+	record := f.lookup(w, r)
+	if record == nil {
+		return
+	}
+	if err := f.await(r, record); err != nil {
+		refuse(w, err)
+		return
+	}
+	answer(w, guest.Processes{UptimeMs: 100_000, Total: 5, Processes: []guest.Process{
+		{PID: 1, User: "root", State: "S", Threads: 1, CPUMs: 1000, StartedMs: 0, Resident: 3 << 20, Command: "/sbin/init"},
+		{PID: 2, User: "root", State: "I", Threads: 1, Command: "[kthreadd]", Kernel: true},
+		{PID: 70, PPID: 1, User: "nobody", State: "R", Threads: 2, CPUMs: 75_000, StartedMs: 50_000, Resident: 1 << 20, Command: "sh -c while :; do :; done"},
+	}})
+}

@@ -14,6 +14,20 @@ import (
 // statsWait is how long a guest is asked for its load: whoever asks for many VMs must not wait for the one that hangs.
 const statsWait = 2 * time.Second
 
+// processesWait is how long a guest is given to list its processes: one that is busy with very many takes its time.
+const processesWait = 20 * time.Second
+
+// GuestProcesses lists the processes of a VM's guest. A VM that is being started is waited for.
+func (e *Engine) GuestProcesses(ctx context.Context, ref string) (guest.Processes, error) {
+	c, err := e.Agent(ctx, ref)
+	if err != nil {
+		return guest.Processes{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, processesWait)
+	defer cancel()
+	return c.Processes(ctx)
+}
+
 // Stats is a VM's load. It fails only where there is no such VM: what cannot be told of it is left out, and Error says why.
 func (e *Engine) Stats(ctx context.Context, ref string) (api.VMStats, error) {
 	r, err := e.Store.VMByRef(ctx, ref)

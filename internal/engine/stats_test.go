@@ -27,6 +27,10 @@ func TestStats(t *testing.T) {
 		t.Errorf("the host: %+v", s.Host)
 	}
 
+	if p, err := d.GuestProcesses(t.Context(), "web"); err != nil || len(p.Processes) != 1 || p.Processes[0].Command != "/sbin/init [2J" {
+		t.Errorf("its processes: %+v, %v", p, err)
+	}
+
 	must(t, w.host.Signal(process, unix.SIGSTOP))
 	s, err = d.Stats(t.Context(), "web")
 	must(t, err)
@@ -43,6 +47,9 @@ func TestStats(t *testing.T) {
 	must(t, err)
 	if s.Guest != nil || s.Error != "it does not run" || s.State != vm.StateStopped || s.Host.PID != 0 || s.Host.Resident != 0 || s.Host.SystemDisk <= 0 {
 		t.Errorf("stopped: %+v", s)
+	}
+	if _, err := d.GuestProcesses(t.Context(), "web"); vm.CodeOf(err) != vm.CodeNotRunning {
+		t.Errorf("processes of a VM that is stopped: %v", err)
 	}
 	if _, err := d.Stats(t.Context(), "nobody"); vm.CodeOf(err) != vm.CodeNotFound {
 		t.Errorf("of no VM: %v", err)

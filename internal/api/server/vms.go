@@ -7,6 +7,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"banger/internal/api"
+	"banger/internal/guest"
 	"banger/internal/vm"
 )
 
@@ -47,6 +48,9 @@ func (s *server) vmRoutes(h huma.API) {
 	})
 	huma.Register(h, op("GET", api.PathVMStats, "vm-stats", "A VM's load, as its guest and its host see it"), func(ctx context.Context, in *ref) (*body[api.VMStats], error) {
 		return answer(e.Stats(ctx, in.Ref))
+	})
+	huma.Register(h, op("GET", api.PathVMTop, "vm-top", "A guest's processes"), func(ctx context.Context, in *ref) (*body[guest.Processes], error) {
+		return answer(e.GuestProcesses(ctx, in.Ref))
 	})
 	huma.Register(h, s.streamed("POST", api.PathVMs, "vm-create", "Make a VM, and start it where asked"),
 		func(_ context.Context, in *struct{ Body api.CreateRequest }) (*huma.StreamResponse, error) {
