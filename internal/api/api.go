@@ -36,6 +36,7 @@ const (
 	PathKernels = "/v1/kernels"           // GET → []vm.Kernel
 	PathImport  = "/v1/kernels/import"    // POST ImportRequest → stream
 	PathDoctor  = "/v1/doctor"            // GET → []Problem
+	PathMetrics = "/metrics"              // GET → Prometheus' text format
 	PathOpenAPI = "/v1/openapi.json"      // GET → OpenAPI 3.1
 )
 

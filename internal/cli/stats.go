@@ -27,7 +27,8 @@ func newStats(a *app) *cobra.Command {
 		Long: `Show what VMs use, anew each second until Ctrl-C: all that run, or those that are named or match a pattern, in whatever state.
 
 CPU, MEMORY, NET, DISK and PROCS are what the guest says of itself: processor time since the last sample (100% is one processor),
-memory that is not available to its programs out of all it has, bytes received and sent, and read and written, since its boot.
+memory that is not available to its programs out of all it has, bytes received and sent, and read and written, since its boot, and
+its processes, the kernel's threads included.
 HOST CPU, HOST MEM and HOST DISK are what the VMM's process and the VM's disks take of this machine. A guest that does not answer has
 dashes, and the reason at the end of its line.
 

@@ -10,6 +10,7 @@ import (
 
 	"banger/internal/api"
 	"banger/internal/guest"
+	"banger/internal/metrics"
 	"banger/internal/vm"
 )
 
@@ -25,6 +26,7 @@ func (s *server) streamRoutes(h huma.API, mux *http.ServeMux) {
 	}
 	bytes := &huma.Schema{Type: huma.TypeString, Format: "binary"}
 	describe("GET", api.PathEvents, "events", "What happens from now on, a line each", ndjson, huma.SchemaFromType(s.schemas, typeOf[vm.Event]()))
+	describe("GET", api.PathMetrics, "metrics", "What the daemon counts, in Prometheus' text format", metrics.ContentType, bytes)
 	describe("GET", api.PathVMLogs, "vm-logs", "A guest's console", "text/plain", bytes)
 	describe("POST", api.PathVMExec, "vm-exec", "Run a command; upgraded to "+guest.UpgradeExec+" frames", guest.UpgradeExec, bytes)
 	describe("POST", api.PathVMSSH, "vm-ssh", "One SSH connection; upgraded to "+guest.UpgradeRaw, guest.UpgradeRaw, bytes)
@@ -33,6 +35,7 @@ func (s *server) streamRoutes(h huma.API, mux *http.ServeMux) {
 	describe("HEAD", api.PathVMFiles, "vm-files-head", "What a path of the guest is, in header "+guest.StatHeader, "application/x-tar", bytes)
 
 	mux.HandleFunc("GET "+api.PathEvents, s.events)
+	mux.HandleFunc("GET "+api.PathMetrics, s.metrics)
 	mux.HandleFunc("GET "+api.PathVMLogs, s.logs)
 	mux.HandleFunc("POST "+api.PathVMExec, s.exec)
 	mux.HandleFunc("POST "+api.PathVMSSH, s.toAgent(guest.PathSSH))

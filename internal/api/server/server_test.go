@@ -257,7 +257,7 @@ func TestOpenAPIHasEveryPath(t *testing.T) {
 		t.Fatalf("%d, %v, %q", status, err, doc.OpenAPI)
 	}
 	for _, p := range []string{api.PathVersion, api.PathStatus, api.PathStop, api.PathEvents, api.PathVMs, api.PathSummary, api.PathVM, api.PathVMStart, api.PathVMStop,
-		api.PathVMLogs, api.PathVMExec, api.PathVMSSH, api.PathVMFiles, api.PathVMStats, api.PathVMTop, api.PathImages, api.PathBuild, api.PathKernels,
+		api.PathVMLogs, api.PathVMExec, api.PathVMSSH, api.PathVMFiles, api.PathVMStats, api.PathVMTop, api.PathMetrics, api.PathImages, api.PathBuild, api.PathKernels,
 		api.PathImport, api.PathDoctor} {
 		if len(doc.Paths[p]) == 0 {
 			t.Errorf("%s is not in the document", p)
