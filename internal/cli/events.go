@@ -22,7 +22,7 @@ pattern. A pattern holds for VMs that are made later, too. What happened before 
 error, and 'banger vm logs' for the console.
 
 With --json each line is an object: time, vm (the id), name, kind and what belongs to that. Kinds are "state" (with state, and in text
-the last error), "stage" (stage, and status: begin, end or failed; with elapsed_ms at its end) and "gone".`,
+the last error), "stage" (stage, and status: begin, end or failed; with elapsed_ms at its end), "gone", and "note" (with text) without a VM where events are missing because they were not read in time.`,
 		Example:           "  banger events\n  banger events web\n  banger events --json 'ci-*'",
 		ValidArgsFunction: a.completeVMs(0),
 	}
@@ -92,7 +92,8 @@ func (f *follower) only() string {
 
 func (f *follower) event(e vm.Event) error {
 	_, named := f.ids[e.VM]
-	if !f.all && !named && !matches(f.patterns, e.Name) {
+	of := e.VM != "" || e.Name != "" // else it is about the events themselves
+	if !f.all && of && !named && !matches(f.patterns, e.Name) {
 		return nil
 	}
 	if f.json {

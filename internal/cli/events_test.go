@@ -84,6 +84,16 @@ func TestEventWords(t *testing.T) {
 // What a guest has to say must not steer the terminal.
 func TestEventsAreHarmless(t *testing.T) {
 	var b bytes.Buffer
+	some := follower{out: &b, patterns: []string{"x*"}}
+	check(t, some.event(vm.Event{Time: time.Now(), VM: "0123456789ab", Name: "web", Kind: "gone"}))
+	if b.Len() != 0 {
+		t.Errorf("of another VM: %q", b.String())
+	}
+	check(t, some.event(vm.Event{Time: time.Now(), Kind: "note", Text: "events are missing"}))
+	if !strings.HasSuffix(b.String(), "  -  note: events are missing\n") {
+		t.Errorf("%q", b.String())
+	}
+	b.Reset()
 	f := follower{out: &b, all: true}
 	check(t, f.event(vm.Event{Time: time.Now(), VM: "0123456789ab", Kind: "state", State: vm.StateStopped, Text: "\x1b[2Jevil\nweb  gone"}))
 	if got := b.String(); strings.ContainsRune(got, '\x1b') || strings.Count(got, "\n") != 1 || !strings.Contains(got, "  0123456789ab  stopped: ") {

@@ -128,6 +128,9 @@ func (e *Engine) Events(ctx context.Context, ref string) (<-chan vm.Event, error
 		}
 		id = r.ID
 	}
+	if e.ctx.Err() != nil {
+		return nil, errStopping
+	}
 	s := e.events.subscribe(id)
 	context.AfterFunc(ctx, func() { e.events.end(s) })
 	return s.ch, nil

@@ -5,6 +5,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"reflect"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -44,7 +45,8 @@ func (s *server) streamRoutes(h huma.API, mux *http.ServeMux) {
 }
 
 func (s *server) events(w http.ResponseWriter, r *http.Request) {
-	events, err := s.Engine.Events(r.Context(), r.URL.Query().Get("vm"))
+	ref := r.URL.Query().Get("vm")
+	events, err := s.Engine.Events(r.Context(), ref)
 	if err != nil {
 		writeError(w, err)
 		return
@@ -52,10 +54,18 @@ func (s *server) events(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", ndjson)
 	w.WriteHeader(http.StatusOK)
 	http.NewResponseController(w).Flush() //nolint:errcheck // the client notices what it does not get
-	lines := newEventLines(w)
-	for e := range events {
-		if lines.write(e) != nil {
+	for lines := newEventLines(w); err == nil; {
+		for e := range events {
+			if lines.write(e) != nil {
+				return
+			}
+		}
+		// It was cut off since it did not keep up, or there are no more: then nothing can be followed any more.
+		if r.Context().Err() != nil {
 			return
+		}
+		if events, err = s.Engine.Events(r.Context(), ref); err == nil {
+			err = lines.write(vm.Event{Time: time.Now(), Kind: "note", Text: "events are missing here: this client did not read them in time"})
 		}
 	}
 }
