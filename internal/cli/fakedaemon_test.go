@@ -115,6 +115,8 @@ func (f *fake) handler() http.Handler {
 	mux.HandleFunc("POST "+api.PathVMStop, f.stopVM)
 	mux.HandleFunc("POST "+api.PathRestart, f.start)
 	mux.HandleFunc("GET "+api.PathVMWait, f.wait)
+	mux.HandleFunc("GET "+api.PathVMStats, f.stats)
+	mux.HandleFunc("GET "+api.PathVMTop, f.top)
 	mux.HandleFunc("GET "+api.PathVMLogs, f.logs)
 	mux.HandleFunc("POST "+api.PathVMExec, f.exec)
 	mux.HandleFunc("POST "+api.PathVMSSH, f.ssh)
