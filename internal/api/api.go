@@ -33,12 +33,14 @@ const (
 	PathVMExec  = "/v1/vms/{ref}/exec"    // POST guest.ExecRequest, Upgrade: banger-exec → frames, once ready
 	PathVMSSH   = "/v1/vms/{ref}/ssh"     // POST, Upgrade: banger-raw → one SSH connection
 	PathVMFiles = "/v1/vms/{ref}/files"   // GET, PUT, HEAD ?path= → the agent's /v1/files
-	PathVMStats = "/v1/vms/{ref}/stats"   // GET → guest.Stats
+	PathVMStats = "/v1/vms/{ref}/stats"   // GET → VMStats, of a VM in any state
+	PathVMTop   = "/v1/vms/{ref}/top"     // GET → guest.Processes
 	PathImages  = "/v1/images"            // GET → []vm.Image
 	PathBuild   = "/v1/images/build"      // POST BuildRequest → stream
 	PathKernels = "/v1/kernels"           // GET → []vm.Kernel
 	PathImport  = "/v1/kernels/import"    // POST ImportRequest → stream
 	PathDoctor  = "/v1/doctor"            // GET → []Problem
+	PathMetrics = "/metrics"              // GET → Prometheus' text format
 	PathOpenAPI = "/v1/openapi.json"      // GET → OpenAPI 3.1
 )
 

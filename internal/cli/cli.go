@@ -65,7 +65,7 @@ The daemon bangerd does the work; it starts by itself. BANGER_ROOT=DIR keeps eve
 	root.SetErr(a.err)
 	ps := newList(a)
 	ps.Use, ps.Aliases, ps.Short, ps.Example = "ps", nil, "List VMs (short for vm list)", "  banger ps\n  banger ps --json"
-	root.AddCommand(newVM(a), newImage(a), newKernel(a), newVMM(a), newDaemon(a), newDoctor(a), newVersion(a), newCompletion(a), ps)
+	root.AddCommand(newVM(a), newImage(a), newKernel(a), newVMM(a), newDaemon(a), newDoctor(a), newVersion(a), newCompletion(a), newSSHConfig(a), newEvents(a), ps)
 	root.SetHelpCommand(newHelp())
 	return root
 }
@@ -80,7 +80,8 @@ func newVM(a *app) *cobra.Command {
 		Args:    group,
 		RunE:    help,
 	}
-	cmd.AddCommand(newRun(a), newCreate(a), newStart(a), newStop(a), newRestart(a), newPause(a), newResume(a), newSet(a), newRename(a), newWait(a), newKill(a), newDelete(a), newPrune(a), newReset(a), newList(a), newShow(a),
-		newExec(a), newSSH(a), newProxy(a), newCp(a), newLogs(a))
+	cmd.AddCommand(newRun(a), newCreate(a), newStart(a), newStop(a), newRestart(a), newPause(a), newResume(a), newWait(a), newKill(a), newDelete(a),
+		newPrune(a), newReset(a), newSet(a), newRename(a), newList(a), newShow(a), newExec(a), newSSH(a), newProxy(a), newKnownHosts(a), newCp(a),
+		newLogs(a), newStats(a), newTop(a))
 	return cmd
 }

@@ -120,6 +120,8 @@ func (f *fake) handler() http.Handler {
 	mux.HandleFunc("PATCH "+api.PathVM, f.setSpec)
 	mux.HandleFunc("POST "+api.PathRename, f.rename)
 	mux.HandleFunc("GET "+api.PathVMWait, f.wait)
+	mux.HandleFunc("GET "+api.PathVMStats, f.stats)
+	mux.HandleFunc("GET "+api.PathVMTop, f.top)
 	mux.HandleFunc("GET "+api.PathVMLogs, f.logs)
 	mux.HandleFunc("POST "+api.PathVMExec, f.exec)
 	mux.HandleFunc("POST "+api.PathVMSSH, f.ssh)

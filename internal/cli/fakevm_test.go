@@ -112,6 +112,9 @@ func (f *fake) create(w http.ResponseWriter, r *http.Request) {
 	os.MkdirAll(filepath.Join(dir, "root", "etc"), 0o700)
 	os.WriteFile(filepath.Join(dir, "root", "etc", "hostname"), []byte(c.Name+"\n"), 0o644)
 	os.WriteFile(record.Runtime.LogPath, []byte("one\ntwo\nthree\n"), 0o600)
+	if c.Start {
+		os.WriteFile(filepath.Join(dir, "known_hosts"), []byte(c.Name+".vm ssh-ed25519 AAAA\n"), 0o600)
+	}
 	stream(w, api.Message{Event: stageEvent(record, "image", "begin")}, api.Message{Event: stageEvent(record, "image", "end")})
 	if c.Start {
 		f.set(record, vm.StateStarting)
@@ -227,16 +230,49 @@ func (f *fake) wait(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// events tells of one VM that it boots, and nothing more; of all that, too, and how their states change from then on.
 func (f *fake) events(w http.ResponseWriter, r *http.Request) {
+	ref := r.FormValue("vm")
 	f.mu.Lock()
-	record, err := f.find(r.FormValue("vm"))
+	record, err := f.find(ref)
 	f.mu.Unlock()
-	if err != nil {
+	if ref != "" && err != nil {
 		refuse(w, err)
 		return
 	}
-	stream(w, stageEvent(record, "boot", "begin"))
-	<-r.Context().Done()
+	if ref != "" {
+		stream(w, stageEvent(record, "boot", "begin"))
+		<-r.Context().Done()
+		return
+	}
+	seen := map[vm.ID]vm.VMRecord{}
+	for first := true; ; first = false {
+		f.mu.Lock()
+		changed := f.changed
+		f.mu.Unlock()
+		records := f.records()
+		for _, v := range records {
+			old, there := seen[v.ID]
+			seen[v.ID] = v
+			switch {
+			case first:
+				stream(w, stageEvent(&v, "boot", "begin"))
+			case !there || old.State != v.State:
+				stream(w, vm.Event{Time: longAgo, VM: v.ID, Name: v.Name, Kind: "state", State: v.State})
+			}
+		}
+		for id, v := range seen {
+			if !slices.ContainsFunc(records, func(r vm.VMRecord) bool { return r.ID == id }) {
+				stream(w, vm.Event{Time: longAgo, VM: id, Name: v.Name, Kind: "gone"})
+				delete(seen, id)
+			}
+		}
+		select {
+		case <-changed:
+		case <-r.Context().Done():
+			return
+		}
+	}
 }
 
 func (f *fake) logs(w http.ResponseWriter, r *http.Request) {

@@ -17,16 +17,17 @@ func newProxy(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:     "proxy NAME",
 		Short:   "Join stdin and stdout to a VM's ssh server",
-		Long:    "Join stdin and stdout to a VM's ssh server: the ProxyCommand of an ssh client.",
+		Long:    "Join stdin and stdout to a VM's ssh server: the ProxyCommand of an ssh client. NAME may end in .vm.",
 		Example: "  ssh -o ProxyCommand='banger vm proxy web' root@web.vm",
 		Hidden:  true,
 		Args:    exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			// ssh shares its stderr: it shows the wait for a VM that is starting. A file gets only what ssh itself says.
 			quiet := !term.IsTerminal(int(a.err.Fd()))
+			name := vmOfHost(args[0])
 			return a.with(cmd.Context(), quiet, func(ctx context.Context, c *client.Client, p *progress) error {
-				arrived := p.follow(ctx, c, args[0])
-				conn, err := c.SSH(ctx, args[0])
+				arrived := p.follow(ctx, c, name)
+				conn, err := c.SSH(ctx, name)
 				arrived(err == nil)
 				p.finish(err == nil)
 				if err != nil {

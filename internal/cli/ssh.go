@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"fmt"
 	"os"
 	"os/exec"
 	"strings"
@@ -10,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"banger/internal/api"
+	"banger/internal/cli/sshconfig"
 	"banger/internal/vm"
 )
 
@@ -22,7 +22,9 @@ func newSSH(a *app) *cobra.Command {
 		Long: `Connect to a running VM with this machine's own ssh client: a shell, or a command whose arguments arrive as they are.
 
 The guest needs no ssh server and no network: the connection goes through the daemon. The VM's host key was made by the
-daemon and is checked. Your ssh configuration is read, but your agent and X11 are not forwarded unless -o asks for it.`,
+daemon and is checked. Your ssh configuration is read, but your agent and X11 are not forwarded unless -o asks for it.
+
+For scp, sftp, rsync, git and editors, which run ssh themselves, see 'banger ssh-config'.`,
 		Example: `  banger vm ssh web
   banger vm ssh web -- uname -r
   banger vm ssh -o LocalForward='8080 localhost:80' web`,
@@ -59,6 +61,9 @@ daemon and is checked. Your ssh configuration is read, but your agent and X11 ar
 		if user == "" {
 			user = view.SSH.User
 		}
+		if home, err := os.UserHomeDir(); err == nil && sshconfig.In(home).Installed() {
+			options = append(options, "KnownHostsCommand=none") // ssh-config's would ask its own daemon; older clients know no such option
+		}
 		if err := syscall.Exec(binary, sshArgs(view, user, self, options, argv), os.Environ()); err != nil {
 			return vm.Errorf(vm.CodeMissing, "run %s: %w", binary, err)
 		}
@@ -85,15 +90,15 @@ func reachable(v api.VMView) error {
 // before the user's configuration. Connection sharing is off: a shared connection could lead to an older VM of the same
 // name.
 func sshArgs(v api.VMView, user, self string, options, argv []string) []string {
-	proxy := percent(quote(self)) + " vm proxy " + string(v.ID)
+	proxy := sshconfig.Percent(sshconfig.Quote(self)) + " vm proxy " + string(v.ID)
 	args := []string{"ssh"}
 	for _, o := range options {
 		args = append(args, "-o", o)
 	}
 	for _, o := range []string{
 		"ProxyCommand=" + proxy,
-		"IdentityFile=" + sshWord(v.SSH.IdentityFile), "IdentitiesOnly=yes", "PasswordAuthentication=no", "KbdInteractiveAuthentication=no",
-		"UserKnownHostsFile=" + sshWord(v.SSH.KnownHosts), "GlobalKnownHostsFile=none", "HostKeyAlias=" + v.SSH.HostKeyAlias,
+		"IdentityFile=" + sshconfig.Word(v.SSH.IdentityFile), "IdentitiesOnly=yes", "PasswordAuthentication=no", "KbdInteractiveAuthentication=no",
+		"UserKnownHostsFile=" + sshconfig.Word(v.SSH.KnownHosts), "GlobalKnownHostsFile=none", "HostKeyAlias=" + v.SSH.HostKeyAlias,
 		"StrictHostKeyChecking=yes", "CheckHostIP=no", "UpdateHostKeys=no",
 		"ControlMaster=no", "ControlPath=none", "ForwardAgent=no", "ForwardX11=no",
 	} {
@@ -106,31 +111,11 @@ func sshArgs(v api.VMView, user, self string, options, argv []string) []string {
 	return args
 }
 
-// quote makes one word of a POSIX shell.
-func quote(s string) string {
-	if s != "" && strings.IndexFunc(s, unsafe) < 0 {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
-}
-
-func unsafe(r rune) bool {
-	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("@%+=:,./-_", r)
-}
-
 // quoteAll quotes each argument: ssh joins what it is given with spaces, and the guest's shell splits it again.
 func quoteAll(argv []string) string {
 	words := make([]string, len(argv))
 	for i, arg := range argv {
-		words[i] = quote(arg)
+		words[i] = sshconfig.Quote(arg)
 	}
 	return strings.Join(words, " ")
-}
-
-// percent protects s from ssh's %-tokens.
-func percent(s string) string { return strings.ReplaceAll(s, "%", "%%") }
-
-// sshWord writes a path as one word of an ssh option.
-func sshWord(path string) string {
-	return fmt.Sprintf(`"%s"`, strings.NewReplacer(`\`, `\\`, `"`, `\"`, "%", "%%").Replace(path))
 }

@@ -33,7 +33,10 @@ var (
 	vmmMissing    = kind{"vmm-missing", severityError, "VMM %s cannot be used: %s", "%s"}
 	vmmUnused     = kind{"vmm-unused", severityInfo, "VMM %s cannot be used: %s", "%s"}
 	emulated      = kind{"emulated", severityWarning, "VMs run under software emulation, about ten times slower: %s", "%s"}
-	accelerated   = kind{"accelerated", severityInfo, "%s %s runs VMs with hardware virtualization: %s", ""}
+	accelerated   = kind{"accelerated", severityInfo, "%s %s runs VMs with hardware virtualization, at nearly the speed of this machine: %s", ""}
+	automatic     = kind{"auto", severityInfo, "new VMs run under %s, on network %s", "--vmm and --network ask for others"}
+	automaticNext = kind{"auto", severityInfo, "new VMs run under %s, on network %s, if it proves to run guests when there is a kernel", "--vmm and --network ask for others"}
+	nothingFits   = kind{"auto-none", severityError, "no new VM can run: %s", "%s"}
 	noJail        = kind{"no-jail", severityWarning, "jail = false in config.toml: Firecracker VMs run as user %d of this host, with no jail around them. A guest that breaks out of its VMM is that user, and can reach every file and every VM of theirs", "take it out of [firecracker] in config.toml; a VM has its jail from its next start on"}
 	diskDriver    = kind{"disk-driver", severityInfo, "system disks are made by %s: %s", ""}
 	diskBroken    = kind{"disk-broken", severityError, "no disk driver works: %s", ""}
@@ -66,6 +69,8 @@ type Config struct {
 	VMMs  []vmm.Driver
 	Disks []disk.Driver
 
+	// Auto is what a VM gets that asks for neither: the names of its VMM and network. pending: the VMM is not proven yet.
+	Auto func(ctx context.Context) (vmm, network string, pending bool, err error)
 	// Inventory tells what of the host is ours. What could be found is returned beside an error; nil = nobody looks.
 	Inventory func(ctx context.Context) ([]inventory.Finding, error)
 	NoJail    bool // Firecracker's VMMs are to run outside jails
@@ -80,32 +85,45 @@ func New(c Config) *Doctor { return &Doctor{c} }
 // Check looks at everything and returns what it found, never nil.
 func (d *Doctor) Check(ctx context.Context) []api.Problem {
 	problems := []api.Problem{}
-	problems = append(problems, d.vmms(ctx)...)
+	found, takes := d.vmms(ctx)
+	problems = append(problems, found...)
 	problems = append(problems, d.jails(os.Geteuid())...)
-	problems = append(problems, d.disks(ctx)...)
+	problems = append(problems, d.disks(ctx, takes)...)
 	problems = append(problems, d.space()...)
 	problems = append(problems, tools()...)
 	return append(problems, d.records(ctx)...)
 }
 
-// vmms tells how VMs run, and which VMMs cannot be used: one that can be is enough.
-func (d *Doctor) vmms(ctx context.Context) (out []api.Problem) {
+// vmms tells how VMs run, which VMMs cannot be used (one that can be is enough), and which a new VM takes: the name is
+// empty when there is none.
+func (d *Doctor) vmms(ctx context.Context) (out []api.Problem, takes string) {
+	probes := make([]vmm.Probe, len(d.VMMs))
 	absent := vmmMissing
-	if d.usable(ctx) != "" {
-		absent = vmmUnused
+	for i, driver := range d.VMMs {
+		if probes[i] = driver.Probe(ctx); probes[i].Usable {
+			absent = vmmUnused
+		}
 	}
-	for _, driver := range d.VMMs {
-		p := driver.Probe(ctx)
-		switch {
+	for i, p := range probes {
+		switch name := d.VMMs[i].Name(); {
 		case !p.Usable:
-			out = append(out, absent.problem([]any{p.Hint}, driver.Name(), p.Why))
+			out = append(out, absent.problem([]any{p.Hint}, name, p.Why))
 		case p.Accel == "kvm":
-			out = append(out, accelerated.problem(nil, driver.Name(), p.Version, p.Why))
+			out = append(out, accelerated.problem(nil, name, p.Version, p.Why))
 		default:
 			out = append(out, emulated.problem([]any{p.Hint}, p.Why))
 		}
 	}
-	return out
+	takes, network, pending, err := d.Auto(ctx)
+	switch {
+	case err == nil && pending:
+		out = append(out, automaticNext.problem(nil, takes, network))
+	case err == nil:
+		out = append(out, automatic.problem(nil, takes, network))
+	case absent == vmmUnused: // else it was said already
+		out = append(out, nothingFits.problem([]any{vm.HintOf(err)}, err))
+	}
+	return out, takes
 }
 
 // jails says what it means that VMMs run as the daemon's own user.
@@ -116,22 +134,11 @@ func (d *Doctor) jails(uid int) []api.Problem {
 	return []api.Problem{noJail.problem(nil, uid)}
 }
 
-// usable is the VMM that "auto" takes; empty when there is none.
-func (d *Doctor) usable(ctx context.Context) string {
-	for _, driver := range d.VMMs {
-		if driver.Probe(ctx).Usable {
-			return driver.Name()
-		}
-	}
-	return ""
-}
-
-func (d *Doctor) disks(ctx context.Context) []api.Problem {
-	name := d.usable(ctx)
-	if name == "" {
+func (d *Doctor) disks(ctx context.Context, vmm string) []api.Problem {
+	if vmm == "" {
 		return nil // said already, and no VM could use a disk
 	}
-	driver, why, err := disk.Choose(ctx, d.Disks, disk.Auto, name, d.Paths.State, d.Paths.VMs())
+	driver, why, err := disk.Choose(ctx, d.Disks, disk.Auto, vmm, d.Paths.State, d.Paths.VMs())
 	if err != nil {
 		return []api.Problem{diskBroken.problem(nil, err)}
 	}

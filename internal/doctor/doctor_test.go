@@ -32,6 +32,17 @@ type driver struct {
 func (driver) Name() string                      { return "qemu" }
 func (d driver) Probe(context.Context) vmm.Probe { return d.probe }
 
+// taking is what New makes, with an answer to what a new VM takes.
+func taking(c Config, pending bool, err error) *Doctor {
+	c.Auto = func(context.Context) (string, string, bool, error) {
+		if err != nil {
+			return "", "", false, err
+		}
+		return "qemu", "user", pending, nil
+	}
+	return New(c)
+}
+
 func codes(problems []api.Problem) (all []string) {
 	for _, p := range problems {
 		all = append(all, p.Code)
@@ -48,8 +59,8 @@ func TestVMMs(t *testing.T) {
 		{vmm.Probe{Usable: true, Accel: "tcg", Why: "no KVM", Hint: "switch it on"}, "emulated", "warning"},
 		{vmm.Probe{Usable: true, Accel: "kvm", Why: "a guest booted"}, "accelerated", "info"},
 	} {
-		got := New(Config{VMMs: []vmm.Driver{driver{probe: c.probe}}}).vmms(t.Context())
-		if len(got) != 1 || got[0].Code != c.code || got[0].Severity != c.severity || !strings.Contains(got[0].Text, c.probe.Why) || got[0].Hint != c.probe.Hint {
+		got, takes := taking(Config{VMMs: []vmm.Driver{driver{probe: c.probe}}}, false, nil).vmms(t.Context())
+		if takes != "qemu" || len(got) != 2 || got[1].Code != "auto" || got[1].Text != "new VMs run under qemu, on network user" || got[0].Code != c.code || got[0].Severity != c.severity || !strings.Contains(got[0].Text, c.probe.Why) || got[0].Hint != c.probe.Hint {
 			t.Errorf("%+v: %+v", c.probe, got)
 		}
 	}
@@ -64,7 +75,7 @@ func TestNoJail(t *testing.T) {
 	if len(got) != 1 || got[0].Code != "no-jail" || got[0].Severity != "warning" || !strings.Contains(got[0].Text, "user 1000") || got[0].Hint == "" {
 		t.Errorf("without: %+v", got)
 	}
-	if got := codes(New(Config{NoJail: true, Store: records{}}).Check(t.Context())); !slices.Contains(got, "no-jail") {
+	if got := codes(taking(Config{NoJail: true, Store: records{}}, false, errors.New("no VMM")).Check(t.Context())); !slices.Contains(got, "no-jail") {
 		t.Errorf("Check does not tell: %q", got)
 	}
 }
@@ -86,9 +97,27 @@ func TestRecords(t *testing.T) {
 // One VMM that can be used is enough: another that is not installed is no error then.
 func TestOneVMMIsEnough(t *testing.T) {
 	absent, there := driver{probe: vmm.Probe{Why: "not installed"}}, driver{probe: vmm.Probe{Usable: true, Accel: "tcg"}}
-	got := New(Config{VMMs: []vmm.Driver{absent, there}}).vmms(t.Context())
-	if !slices.Equal(codes(got), []string{"vmm-unused", "emulated"}) {
+	got, _ := taking(Config{VMMs: []vmm.Driver{absent, there}}, false, nil).vmms(t.Context())
+	if !slices.Equal(codes(got), []string{"vmm-unused", "emulated", "auto"}) {
 		t.Errorf("%+v", got)
+	}
+}
+
+func TestWhatANewVMTakes(t *testing.T) {
+	there := Config{VMMs: []vmm.Driver{driver{probe: vmm.Probe{Usable: true, Accel: "kvm"}}}}
+	last := func(c Config, pending bool, err error) (api.Problem, string) {
+		got, takes := taking(c, pending, err).vmms(t.Context())
+		return got[len(got)-1], takes
+	}
+	if p, _ := last(there, true, nil); p.Code != "auto" || !strings.Contains(p.Text, "if it proves to run guests") {
+		t.Errorf("not proven yet: %+v", p)
+	}
+	unfit := vm.Errorf(vm.CodeMissing, "no network suits it").WithHint("make one")
+	if p, takes := last(there, false, unfit); p.Code != "auto-none" || p.Severity != "error" || !strings.Contains(p.Text, "no network") || p.Hint != "make one" || takes != "" {
+		t.Errorf("no network: %+v, %s", p, takes)
+	}
+	if p, _ := last(Config{VMMs: []vmm.Driver{driver{}}}, false, unfit); p.Code != "vmm-missing" {
+		t.Errorf("no VMM, which was said: %+v", p)
 	}
 }
 

@@ -163,7 +163,9 @@ func TestInOneVM(t *testing.T) {
 			t.Errorf("stdout %q, stderr %q, exit code %d", out, errs, code)
 		}
 	})
+	t.Run("ssh by host name", func(t *testing.T) { testSSHConfig(t, b.with(t)) })
 	t.Run("cp", func(t *testing.T) { testCopy(t, b.with(t)) })
+	t.Run("load", func(t *testing.T) { testLoad(t, b.with(t)) })
 	t.Run("logs", func(t *testing.T) {
 		b := b.with(t)
 		b.ok(in("sh", "-c", "echo words-on-the-console > /dev/console")...)

@@ -47,6 +47,16 @@ func (e *Engine) choose(ctx context.Context, spec vm.Spec) (d vmm.Driver, net ne
 	return nil, nil, false, vm.Errorf(vm.CodeInvalid, "no VMM is called %q", spec.VMM).WithHint("--vmm takes auto or one of %v", names)
 }
 
+// Auto is the VMM and the network of a VM that asks for neither, as things are. pending says that the VMM still has to
+// show, once there is a kernel, that it runs guests.
+func (e *Engine) Auto(ctx context.Context) (vmm, network string, pending bool, err error) {
+	d, net, pending, err := e.choose(ctx, vm.Spec{VMM: e.Defaults.VMM, Network: e.Defaults.Network})
+	if err != nil {
+		return "", "", false, err
+	}
+	return d.Name(), net.Name(), pending, nil
+}
+
 func (e *Engine) checkNetworkName(want string) error {
 	var names []string
 	for _, d := range e.Networks {

@@ -93,6 +93,7 @@ type UIDs struct{ First, Count, Begin uint32 }
 type Engine struct {
 	Config
 	events *bus
+	counts counts
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -115,7 +116,7 @@ func New(ctx context.Context, c Config) *Engine {
 		c.Cgroups = cgroup.Tree{}
 	}
 	c.stopWaits, c.guardEvery = defaultStopWaits, guardEvery
-	return &Engine{Config: c, events: newBus(), ctx: ctx, cancel: cancel, workers: map[vm.ID]*worker{}, disks: map[string]chosenDisk{}, applying: make(chan struct{}, 1)}
+	return &Engine{Config: c, events: newBus(), counts: newCounts(), ctx: ctx, cancel: cancel, workers: map[vm.ID]*worker{}, disks: map[string]chosenDisk{}, applying: make(chan struct{}, 1)}
 }
 
 // Close stops the workers where they are. Machines go on; a half-done start or removal is taken up by the next daemon.

@@ -599,6 +599,26 @@ func TestNoSpaceWhileStarting(t *testing.T) {
 	}
 }
 
+// A start that never came to a boot has no console to look at.
+func TestHintOfAFailedStart(t *testing.T) {
+	w := newWorld(t)
+	d := w.start()
+	w.faults.workDisk = errors.New("the disk is odd")
+	r, err := d.Create(t.Context(), api.CreateRequest{Start: true}, nil)
+	must(t, err)
+	_, err = d.Watch().Started(t.Context(), r.ID, nil)
+	if !strings.Contains(err.Error(), "the disk is odd") || !strings.Contains(vm.HintOf(err), "banger doctor") {
+		t.Errorf("before a boot: %v, hint %q", err, vm.HintOf(err))
+	}
+	must(t, os.WriteFile(r.Runtime.LogPath, []byte("Linux version\n"), 0o600))
+	_, err = d.Start(t.Context(), string(r.ID))
+	must(t, err)
+	_, err = d.Watch().Started(t.Context(), r.ID, nil)
+	if !strings.Contains(vm.HintOf(err), "banger vm logs "+r.Name) {
+		t.Errorf("with a console: %v, hint %q", err, vm.HintOf(err))
+	}
+}
+
 func TestHangingUpOnlyStopsWaiting(t *testing.T) {
 	w := newWorld(t)
 	d := w.start()

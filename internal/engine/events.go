@@ -128,6 +128,9 @@ func (e *Engine) Events(ctx context.Context, ref string) (<-chan vm.Event, error
 		}
 		id = r.ID
 	}
+	if e.ctx.Err() != nil {
+		return nil, errStopping
+	}
 	s := e.events.subscribe(id)
 	context.AfterFunc(ctx, func() { e.events.end(s) })
 	return s.ch, nil
@@ -138,5 +141,7 @@ func (e *Engine) stateEvent(r vm.VMRecord) {
 	e.events.publish(vm.Event{VM: r.ID, Name: r.Name, Kind: "state", State: r.Runtime.State, Text: r.Runtime.LastError})
 }
 
-// goneEvent tells subscribers that the row is gone: a state event with an empty state.
-func (e *Engine) goneEvent(id vm.ID) { e.events.publish(vm.Event{VM: id, Kind: "gone"}) }
+// goneEvent tells subscribers that the row is gone. The name may be empty: nobody has read the row since the daemon's start.
+func (e *Engine) goneEvent(id vm.ID, name string) {
+	e.events.publish(vm.Event{VM: id, Name: name, Kind: "gone"})
+}

@@ -26,11 +26,13 @@ import (
 // start makes what is missing, launches the VMM and waits for the guest. What a failed start made is taken down again,
 // but for the VM's disks.
 func (w *worker) start(ctx context.Context, r vm.VMRecord) error {
+	began := time.Now()
 	err := w.launch(ctx, r)
 	if err == nil {
 		err = w.reach(ctx, r)
 	}
 	w.attached = nil
+	w.e.counts.started(ctx, r, err, time.Since(began))
 	return w.settle(ctx, r, err)
 }
 

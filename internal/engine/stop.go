@@ -165,6 +165,9 @@ func (w *worker) cleanUp(ctx context.Context, r vm.VMRecord) error {
 			r.Runtime.LastError, r.Runtime.LastErrorAt = "", time.Time{}
 		}
 	})
+	if err == nil && why != "" {
+		w.e.counts.ends.Add(r.VMM)
+	}
 	w.e.settleNetwork(ctx, r)
 	return err
 }

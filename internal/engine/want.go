@@ -93,6 +93,9 @@ func stopped(r vm.VMRecord) bool {
 // startFailed words why a VM does not run, with the code and hint of the cause where this daemon saw it.
 func (e *Engine) startFailed(r vm.VMRecord) error {
 	code, hint := vm.CodeUnavailable, "banger vm logs "+r.Name+" shows its console"
+	if fileSize(r.Runtime.LogPath) == 0 { // it never came to a boot
+		hint = "banger doctor looks at what VMs need of this host"
+	}
 	if w := e.known(r.ID); w != nil {
 		w.mu.Lock()
 		cause := w.startError

@@ -35,3 +35,23 @@ func TestWatchTellsEverything(t *testing.T) {
 		t.Errorf("%d subscriptions are left", n)
 	}
 }
+
+// Who follows all VMs is told by name which of them is gone: the record cannot be asked any more.
+func TestGoneHasAName(t *testing.T) {
+	w := newWorld(t)
+	d := w.start()
+	r := d.run("web", false)
+	events, err := d.Events(t.Context(), "")
+	must(t, err)
+	_, err = d.Delete(t.Context(), "web")
+	must(t, err)
+	for e := range events {
+		if e.Kind == "gone" {
+			if e.VM != r.ID || e.Name != "web" {
+				t.Errorf("%+v", e)
+			}
+			return
+		}
+	}
+	t.Error("nobody told that it is gone")
+}

@@ -32,6 +32,7 @@ type worker struct {
 	recovering  bool              // until the first look after the daemon's start; the goroutine's own
 	attached    *network.Attached // what the start that is under way has attached; the goroutine's own
 	consoleFrom int64             // where in the console's log this boot begins, 0 for an adopted machine; the goroutine's own
+	name        string            // the VM's, once its record was read; the goroutine's own
 	failures    int               // rounds in a row that could not record their outcome; the goroutine's own
 
 	mu         sync.Mutex
@@ -105,7 +106,7 @@ func (w *worker) run(ctx context.Context) {
 		first.Do(func() { close(w.recovered) })
 		if gone {
 			w.e.retire(w)
-			w.e.goneEvent(w.id)
+			w.e.goneEvent(w.id, w.name)
 			return
 		}
 		timer.Stop()
@@ -125,6 +126,7 @@ func (w *worker) round(ctx context.Context) (again time.Duration, gone bool) {
 	if err != nil {
 		return w.failed(ctx, "read the record", err), false
 	}
+	w.name = r.Name
 	r.Runtime = w.e.complete(r)
 	facts, err := w.look(act.In(ctx, "look"), r)
 	if err != nil {

@@ -66,6 +66,15 @@ func (c *Client) Stats(ctx context.Context) (s Stats, err error) {
 	return s, err
 }
 
+// Processes lists the guest's processes.
+func (c *Client) Processes(ctx context.Context) (p Processes, err error) {
+	err = c.call(ctx, http.MethodGet, PathProcesses, nil, &p)
+	for i := range p.Processes {
+		p.Processes[i].plain()
+	}
+	return p, err
+}
+
 // PowerOff begins an orderly end. It returns when the agent has taken it on.
 func (c *Client) PowerOff(ctx context.Context, p PowerOff) error {
 	return c.call(ctx, http.MethodPost, PathPowerOff, p, nil)
@@ -173,7 +182,11 @@ func decode(path string, resp *http.Response, out any) error {
 	if resp.StatusCode/100 != 2 {
 		var e ErrorBody
 		if json.Unmarshal(body, &e) != nil || e.Code == "" {
-			return vm.Errorf(vm.CodeInternal, "guest agent (%s): answered %s", path, Plain(resp.Status))
+			err := vm.Errorf(vm.CodeInternal, "guest agent (%s): answered %s", path, Plain(resp.Status))
+			if resp.StatusCode == http.StatusNotFound { // it knows no such path: files and the like that are not there have a code
+				return err.WithHint("the VM runs the agent of an older banger: restart the VM")
+			}
+			return err
 		}
 		return &vm.Error{Code: vm.Code(Plain(e.Code)), Message: Plain(e.Message), Hint: Plain(e.Hint)}
 	}

@@ -51,6 +51,9 @@ func TestClientCalls(t *testing.T) {
 		_ = json.NewEncoder(w).Encode(ErrorBody{Code: string(vm.CodeNoSpace), Message: "disk full", Hint: "free some"})
 	})
 	mux.HandleFunc("GET "+PathStats, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no JSON", http.StatusTeapot) })
+	mux.HandleFunc("GET "+PathProcesses, func(w http.ResponseWriter, _ *http.Request) {
+		_ = json.NewEncoder(w).Encode(Processes{Processes: []Process{{PID: 1, User: "ro\not", State: "S", Command: "x\x1b[2J"}}})
+	})
 	mux.HandleFunc("POST "+PathPowerOff, func(http.ResponseWriter, *http.Request) {})
 	c := NewClient(fakeAgent(t, mux))
 	ctx := t.Context()
@@ -69,7 +72,10 @@ func TestClientCalls(t *testing.T) {
 	if err := c.PowerOff(ctx, PowerOff{}); err != nil {
 		t.Errorf("poweroff: %v", err)
 	}
-	if _, err := c.Exec(ctx, ExecRequest{}); vm.CodeOf(err) != vm.CodeInternal || !strings.Contains(err.Error(), "404") {
+	if p, err := c.Processes(ctx); err != nil || len(p.Processes) != 1 || p.Processes[0] != (Process{PID: 1, User: "ro ot", State: "S", Command: "x [2J"}) {
+		t.Errorf("processes: %+v, %v", p, err)
+	}
+	if _, err := c.Exec(ctx, ExecRequest{}); !strings.Contains(vm.HintOf(err), "older banger") || vm.CodeOf(err) != vm.CodeInternal || !strings.Contains(err.Error(), "404") {
 		t.Errorf("exec at an agent without one: %v", err)
 	}
 	ended, cancel := context.WithCancel(ctx)

@@ -47,6 +47,13 @@ func (h *Hello) plain() {
 	}
 }
 
+// plain bounds what a guest says of a process.
+func (p *Process) plain() {
+	for _, s := range []*string{&p.User, &p.State, &p.Command} {
+		*s = Plain(*s)
+	}
+}
+
 // plainError is an error whose text may quote the guest.
 type plainError struct{ error }
 

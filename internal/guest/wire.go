@@ -16,6 +16,7 @@ const (
 	PathSSH       = "/v1/ssh"       // POST, Upgrade: banger-raw → raw bytes of one SSH connection
 	PathFiles     = "/v1/files"     // GET ?path= → tar; PUT ?path=&... ← tar; HEAD ?path= → PathStat in header StatHeader
 	PathStats     = "/v1/stats"     // GET  → Stats
+	PathProcesses = "/v1/processes" // GET  → Processes
 	PathSync      = "/v1/sync"      // POST: sync(2)
 	PathPowerOff  = "/v1/poweroff"  // POST PowerOff: answered, then processes ended, disks synced, machine off
 )
@@ -108,6 +109,33 @@ type Stats struct {
 	CPUUserMs    int64   `json:"cpu_user_ms"`
 	CPUSystemMs  int64   `json:"cpu_system_ms"`
 	Processes    int     `json:"processes"`
+
+	// Counted since boot.
+	NetReceived int64 `json:"net_received"` // bytes, of all interfaces but the loopback
+	NetSent     int64 `json:"net_sent"`
+	DiskRead    int64 `json:"disk_read"` // bytes, of all virtio disks
+	DiskWritten int64 `json:"disk_written"`
+}
+
+// Processes are those of a guest, by pid. Where there are more than an answer holds, the last are left out.
+type Processes struct {
+	UptimeMs  int64     `json:"uptime_ms"`
+	Total     int       `json:"total"`
+	Processes []Process `json:"processes"`
+}
+
+// Process is one process of a guest, all its threads included.
+type Process struct {
+	PID       int    `json:"pid"`
+	PPID      int    `json:"ppid"`
+	User      string `json:"user"`  // by the guest's /etc/passwd; a uid that is not there as a number
+	State     string `json:"state"` // a letter, as in proc(5)
+	Threads   int    `json:"threads"`
+	CPUMs     int64  `json:"cpu_ms"`           // used since its start
+	StartedMs int64  `json:"started_ms"`       // after the guest's boot
+	Resident  int64  `json:"resident"`         // bytes
+	Command   string `json:"command"`          // its arguments, or [name] where it has none; at most 256 bytes
+	Kernel    bool   `json:"kernel,omitempty"` // a thread of the kernel's
 }
 
 // PowerOff asks for an orderly end.

@@ -15,9 +15,9 @@ const snapshot = held + `
 findmnt -rno TARGET,FSTYPE | sort; ip netns list; ip -br addr; ls -R /run/banger
 find /var/lib/banger /sys/fs/cgroup/*/banger-* ! -path '/var/lib/banger/ssh*' ! -name 'banger.db*' ! -name 'bangerd.*' 2>/dev/null | sort`
 
-// testCycles starts a Firecracker VM and kills it, again and again: every start has to succeed, and afterwards the host is
-// as it was. The end changes from one cycle to the next: by command, by a death of the VMM, of the daemon, and of both.
-func (l *Lab) testCycles(t *testing.T) {
+// withProduct gives a scene the product, Firecracker in it, and whatever the first VM of a host makes once and for all.
+func (l *Lab) withProduct(t *testing.T) *scene {
+	t.Helper()
 	if err := l.Equip(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -26,6 +26,13 @@ func (l *Lab) testCycles(t *testing.T) {
 		s.quiet("banger vmm install -q firecracker --from " + FirecrackerDir)
 	}
 	s.quiet("banger vm create -q --name before --vmm firecracker && banger vm delete -q before")
+	return s
+}
+
+// testCycles starts a Firecracker VM and kills it, again and again: every start has to succeed, and afterwards the host is
+// as it was. The end changes from one cycle to the next: by command, by a death of the VMM, of the daemon, and of both.
+func (l *Lab) testCycles(t *testing.T) {
+	s := l.withProduct(t)
 	before := s.quiet(snapshot)
 	const (
 		vmm    = `$(banger vm show --json cycle | grep -oE '"pid": [0-9]+' | grep -oE '[0-9]+')`
@@ -59,6 +66,26 @@ func (l *Lab) testCycles(t *testing.T) {
 	}
 	s.quiet("banger daemon stop")
 	t.Logf("%d cycles", *cycles)
+}
+
+// testWithoutUdev has a Firecracker VM on device-mapper on a host where no udev runs, as in containers: nobody makes links
+// to its devices, and nobody answers for one that was made or removed.
+func (l *Lab) testWithoutUdev(t *testing.T) {
+	s := l.withProduct(t)
+	const units = "systemd-udevd-control.socket systemd-udevd-kernel.socket systemd-udevd.service"
+	before := s.quiet(snapshot)
+	s.quiet("systemctl stop " + units + "; ! pgrep -x systemd-udevd")
+	defer s.quiet("systemctl start " + units)
+	s.quiet("banger vm run -q -d --name plain --vmm firecracker --disk dmsnap && banger vm exec plain -- true")
+	if dm := s.quiet("dmsetup ls"); !strings.Contains(dm, "banger-") {
+		t.Errorf("the VM is not on device-mapper: %s", dm)
+	}
+	s.quiet("banger vm restart -q plain && banger vm exec plain -- true && banger vm delete -q plain")
+	s.quiet("! banger doctor --leaks | grep ORPHAN")
+	if after := s.quiet(snapshot); after != before {
+		t.Errorf("the lab is not as it was before:\n%s", lineDiff(before, after))
+	}
+	s.quiet("banger daemon stop")
 }
 
 // lineDiff lists the lines that only one of two texts has.

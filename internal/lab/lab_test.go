@@ -54,6 +54,7 @@ func TestLab(t *testing.T) {
 	})
 	t.Run("hard reset", l.testHardReset)
 	t.Run("power cuts", l.testPowerCuts)
+	t.Run("without udev", l.testWithoutUdev)
 	t.Run("cycles", l.testCycles)
 	t.Run("seed scenario", l.testSeed)
 }

@@ -46,6 +46,9 @@ var extras = map[string]extra{
 		// one another.
 		tests: []string{
 			"TestMainJob",                   // run, stop, start, kill; both disks are kept
+			"TestRunAndRemove",              // exit codes and streams of a VM of one command
+			"TestStopSettlesTheDisks",       // and a start after it
+			"TestALostRecordLeavesOrphans",  // a VM whose row is gone: its process, tap, loops, dm and jail are found
 			"TestInOneVM",                   // exec, its streams and exit codes, signals, cp, ssh, network; not what the guest alone does
 			"TestTheDaemonIsKilled",         // VMs are adopted, without scratch files too; both die
 			"TestTheVMMIsKilled",            // and a guest that ends by itself

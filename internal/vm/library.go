@@ -35,7 +35,7 @@ type Event struct {
 	Time      time.Time `json:"time"`
 	VM        ID        `json:"vm,omitempty"`
 	Name      string    `json:"name,omitempty"`   // VM, image or kernel name
-	Kind      string    `json:"kind"`             // "stage", "state", "note"
+	Kind      string    `json:"kind"`             // "stage", "state", "note", "gone"
 	Stage     string    `json:"stage,omitempty"`  // image, kernel, disk, boot, agent, stop, remove
 	Status    string    `json:"status,omitempty"` // of a stage: begin, end, failed
 	State     State     `json:"state,omitempty"`

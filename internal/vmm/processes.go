@@ -17,6 +17,9 @@ type Processes interface {
 	// Signal sends sig to exactly this process; proc.ErrGone when it is not there.
 	Signal(id proc.Identity, sig unix.Signal) error
 
+	// Usage is what exactly this process has used and holds; proc.ErrGone when it is not there.
+	Usage(id proc.Identity) (proc.Usage, error)
+
 	// Wait returns nil when the process has ended, at once when it is not there, else ctx's error.
 	Wait(ctx context.Context, id proc.Identity) error
 }
@@ -31,6 +34,9 @@ func (HostProcesses) Alive(id proc.Identity) bool { return proc.Alive(id) }
 
 // Signal implements Processes.
 func (HostProcesses) Signal(id proc.Identity, sig unix.Signal) error { return proc.Signal(id, sig) }
+
+// Usage implements Processes.
+func (HostProcesses) Usage(id proc.Identity) (proc.Usage, error) { return proc.UsageOf(id) }
 
 // Wait implements Processes.
 func (HostProcesses) Wait(ctx context.Context, id proc.Identity) error { return proc.Wait(ctx, id) }

@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"banger/internal/api"
+	"banger/internal/guest"
 	"banger/internal/vm"
 )
 
@@ -44,6 +45,18 @@ func (c *Client) Summaries(ctx context.Context) (all []api.VMSummary, err error)
 func (c *Client) VM(ctx context.Context, ref string) (v api.VMView, err error) {
 	err = c.json(ctx, "reading VM "+ref, http.MethodGet, path(api.PathVM, ref), nil, &v)
 	return v, err
+}
+
+// Stats returns a VM's load.
+func (c *Client) Stats(ctx context.Context, ref string) (s api.VMStats, err error) {
+	err = c.json(ctx, "asking VM "+ref+" for its load", http.MethodGet, path(api.PathVMStats, ref), nil, &s)
+	return s, err
+}
+
+// Processes lists the processes of a VM's guest.
+func (c *Client) Processes(ctx context.Context, ref string) (p guest.Processes, err error) {
+	err = c.json(ctx, "listing the processes of VM "+ref, http.MethodGet, path(api.PathVMTop, ref), nil, &p)
+	return p, err
 }
 
 // Create makes a VM, and starts it where asked.

@@ -5,11 +5,13 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"reflect"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
 	"banger/internal/api"
 	"banger/internal/guest"
+	"banger/internal/metrics"
 	"banger/internal/vm"
 )
 
@@ -25,6 +27,7 @@ func (s *server) streamRoutes(h huma.API, mux *http.ServeMux) {
 	}
 	bytes := &huma.Schema{Type: huma.TypeString, Format: "binary"}
 	describe("GET", api.PathEvents, "events", "What happens from now on, a line each", ndjson, huma.SchemaFromType(s.schemas, typeOf[vm.Event]()))
+	describe("GET", api.PathMetrics, "metrics", "What the daemon counts, in Prometheus' text format", metrics.ContentType, bytes)
 	describe("GET", api.PathVMLogs, "vm-logs", "A guest's console", "text/plain", bytes)
 	describe("POST", api.PathVMExec, "vm-exec", "Run a command; upgraded to "+guest.UpgradeExec+" frames", guest.UpgradeExec, bytes)
 	describe("POST", api.PathVMSSH, "vm-ssh", "One SSH connection; upgraded to "+guest.UpgradeRaw, guest.UpgradeRaw, bytes)
@@ -33,6 +36,7 @@ func (s *server) streamRoutes(h huma.API, mux *http.ServeMux) {
 	describe("HEAD", api.PathVMFiles, "vm-files-head", "What a path of the guest is, in header "+guest.StatHeader, "application/x-tar", bytes)
 
 	mux.HandleFunc("GET "+api.PathEvents, s.events)
+	mux.HandleFunc("GET "+api.PathMetrics, s.metrics)
 	mux.HandleFunc("GET "+api.PathVMLogs, s.logs)
 	mux.HandleFunc("POST "+api.PathVMExec, s.exec)
 	mux.HandleFunc("POST "+api.PathVMSSH, s.toAgent(guest.PathSSH))
@@ -41,7 +45,8 @@ func (s *server) streamRoutes(h huma.API, mux *http.ServeMux) {
 }
 
 func (s *server) events(w http.ResponseWriter, r *http.Request) {
-	events, err := s.Engine.Events(r.Context(), r.URL.Query().Get("vm"))
+	ref := r.URL.Query().Get("vm")
+	events, err := s.Engine.Events(r.Context(), ref)
 	if err != nil {
 		writeError(w, err)
 		return
@@ -49,10 +54,18 @@ func (s *server) events(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", ndjson)
 	w.WriteHeader(http.StatusOK)
 	http.NewResponseController(w).Flush() //nolint:errcheck // the client notices what it does not get
-	lines := newEventLines(w)
-	for e := range events {
-		if lines.write(e) != nil {
+	for lines := newEventLines(w); err == nil; {
+		for e := range events {
+			if lines.write(e) != nil {
+				return
+			}
+		}
+		// It was cut off since it did not keep up, or there are no more: then nothing can be followed any more.
+		if r.Context().Err() != nil {
 			return
+		}
+		if events, err = s.Engine.Events(r.Context(), ref); err == nil {
+			err = lines.write(vm.Event{Time: time.Now(), Kind: "note", Text: "events are missing here: this client did not read them in time"})
 		}
 	}
 }

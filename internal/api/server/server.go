@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -20,6 +21,7 @@ import (
 	"banger/internal/engine"
 	"banger/internal/image"
 	"banger/internal/kernel"
+	"banger/internal/metrics"
 	"banger/internal/vm"
 )
 
@@ -39,7 +41,9 @@ type Config struct {
 
 type server struct {
 	Config
-	schemas huma.Registry
+	schemas  huma.Registry
+	requests *metrics.Counter
+	began    time.Time
 }
 
 // ourRefusals gives what the library itself refuses our form. It has one way to do so, which is one for the whole program.
@@ -53,7 +57,7 @@ func New(c Config) http.Handler {
 	config.DocsPath, config.SchemasPath, config.OpenAPIPath = "", "", ""
 	config.CreateHooks = nil // no $schema links in bodies
 	h := humago.New(mux, config)
-	s := &server{Config: c, schemas: h.OpenAPI().Components.Schemas}
+	s := &server{Config: c, schemas: h.OpenAPI().Components.Schemas, requests: newRequests(), began: time.Now()}
 	s.daemonRoutes(h)
 	s.vmRoutes(h)
 	s.libraryRoutes(h)
@@ -83,7 +87,8 @@ func (s *server) outer(mux *http.ServeMux, operations map[string]string) http.Ha
 			return
 		}
 		s.Log.Debug("request", "method", r.Method, "path", r.URL.Path)
-		mux.ServeHTTP(w, r.WithContext(act.In(r.Context(), operations[pattern])))
+		operation := operations[pattern]
+		s.count(operation, w, r.WithContext(act.In(r.Context(), operation)), mux)
 	})
 }
 

@@ -69,6 +69,13 @@ func (kernelLib) Ensure(_ context.Context, name string, _ vm.Report) (vm.Kernel,
 // serve is a whole API over the fake VMM, on a real socket.
 func serve(t *testing.T) (*client.Client, *fake.Host, string) {
 	t.Helper()
+	c, host, socket, _ := serveHandler(t)
+	return c, host, socket
+}
+
+// serveHandler is serve, and what answers behind the socket.
+func serveHandler(t *testing.T) (*client.Client, *fake.Host, string, http.Handler) {
+	t.Helper()
 	p := paths.Under(testhost.Dir(t))
 	for _, dir := range []string{p.VMs(), p.Run} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -96,17 +103,18 @@ func serve(t *testing.T) (*client.Client, *fake.Host, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := &http.Server{ReadHeaderTimeout: time.Minute, Handler: New(Config{
+	handler := New(Config{
 		Engine: e, Version: "test-1", Log: log, Stop: func() {},
 		Images: image.New(image.Config{Dir: p.Images(), Records: db}), Kernels: kernel.New(kernel.Config{Dir: p.Kernels(), Records: db}),
 		Status: func(context.Context) (api.Status, error) { return api.Status{PID: os.Getpid(), Version: "test-1"}, nil },
 		Doctor: func(context.Context) []api.Problem { return []api.Problem{} },
-	})}
+	})
+	srv := &http.Server{ReadHeaderTimeout: time.Minute, Handler: handler}
 	go func() { _ = srv.Serve(l) }()
 	t.Cleanup(func() { _ = srv.Close(); e.Close(); _ = db.Close() })
 	c := client.New(p.Socket())
 	t.Cleanup(c.Close)
-	return c, host, p.Socket()
+	return c, host, p.Socket(), handler
 }
 
 func TestLifeOverTheAPI(t *testing.T) {
@@ -257,7 +265,7 @@ func TestOpenAPIHasEveryPath(t *testing.T) {
 		t.Fatalf("%d, %v, %q", status, err, doc.OpenAPI)
 	}
 	for _, p := range []string{api.PathVersion, api.PathStatus, api.PathStop, api.PathEvents, api.PathVMs, api.PathSummary, api.PathVM, api.PathVMStart, api.PathVMStop,
-		api.PathVMLogs, api.PathVMExec, api.PathVMSSH, api.PathVMFiles, api.PathVMStats, api.PathImages, api.PathBuild, api.PathKernels,
+		api.PathVMLogs, api.PathVMExec, api.PathVMSSH, api.PathVMFiles, api.PathVMStats, api.PathVMTop, api.PathMetrics, api.PathImages, api.PathBuild, api.PathKernels,
 		api.PathImport, api.PathDoctor} {
 		if len(doc.Paths[p]) == 0 {
 			t.Errorf("%s is not in the document", p)

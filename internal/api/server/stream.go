@@ -40,6 +40,7 @@ func stream(run func(ctx context.Context, report vm.Report) (api.Message, error)
 		m.Done = true
 		if err != nil {
 			m = api.Message{Done: true, Error: api.BodyOf(err)}
+			failed(w, api.StatusOf(vm.CodeOf(err)))
 		}
 		lines.send(m)
 	}}
@@ -68,9 +69,7 @@ func (l *lineWriter) send(v any) {
 		l.w.WriteHeader(http.StatusOK)
 	}
 	_ = l.enc.Encode(v) // a client that went away is noticed by its context
-	if f, ok := l.w.(http.Flusher); ok {
-		f.Flush()
-	}
+	_ = http.NewResponseController(l.w).Flush()
 }
 
 func writeError(w http.ResponseWriter, err error) {

@@ -51,12 +51,11 @@ func (s *server) vmRoutes(h huma.API) {
 	huma.Register(h, op("GET", api.PathVM, "vm-show", "One VM: the record, its handles, what was just seen"), func(ctx context.Context, in *ref) (*body[api.VMView], error) {
 		return answer(s.view(ctx, in.Ref))
 	})
-	huma.Register(h, op("GET", api.PathVMStats, "vm-stats", "A guest's load"), func(ctx context.Context, in *ref) (*body[guest.Stats], error) {
-		c, err := e.Agent(ctx, in.Ref)
-		if err != nil {
-			return nil, fail(err)
-		}
-		return answer(c.Stats(ctx))
+	huma.Register(h, op("GET", api.PathVMStats, "vm-stats", "A VM's load, as its guest and its host see it"), func(ctx context.Context, in *ref) (*body[api.VMStats], error) {
+		return answer(e.Stats(ctx, in.Ref))
+	})
+	huma.Register(h, op("GET", api.PathVMTop, "vm-top", "A guest's processes"), func(ctx context.Context, in *ref) (*body[guest.Processes], error) {
+		return answer(e.GuestProcesses(ctx, in.Ref))
 	})
 	huma.Register(h, s.streamed("POST", api.PathVMs, "vm-create", "Make a VM, and start it where asked"),
 		func(_ context.Context, in *struct{ Body api.CreateRequest }) (*huma.StreamResponse, error) {

@@ -253,7 +253,10 @@ func TestParseStats(t *testing.T) {
 	parseMeminfo("MemTotal:  1000 kB\nMemFree: 1 kB\nMemAvailable:  600 kB\nodd\n", &st)
 	parseLoadavg("0.25 0.10 0.05 1/60 123\n", &st)
 	parseStat("cpu  100 20 30 4000 5 6 7 0 0 0\ncpu0 1 1 1 1 1 1 1\n", &st)
-	want := guest.Stats{Load1: 0.25, MemTotal: 1000 << 10, MemAvailable: 600 << 10, CPUUserMs: 1200, CPUSystemMs: 430}
+	parseNetDev("Inter-|   Receive  |  Transmit\n face |bytes packets\n    lo: 7 1 0 0 0 0 0 0 7 1 0 0 0 0 0 0\n  eth0:100 1 0 0 0 0 0 0  20 1 0 0 0 0 0 0\neth1: 1 1 0 0 0 0 0 0 2 1\nodd: 1\n", &st)
+	parseDiskstats(" 254 0 vda 10 0 80 5 20 0 160 9 0 1 2\n 254 1 vda1 10 0 80 5 20 0 160 9 0 1 2\n 254 16 vdb 1 0 1 0 1 0 2 0 0 0 0\n 7 0 loop0 9 9 9 9 9 9 9 9\n254 0 vdc\n", &st)
+	want := guest.Stats{Load1: 0.25, MemTotal: 1000 << 10, MemAvailable: 600 << 10, CPUUserMs: 1200, CPUSystemMs: 430,
+		NetReceived: 101, NetSent: 22, DiskRead: 81 * 512, DiskWritten: 162 * 512}
 	if st != want {
 		t.Errorf("got %+v, want %+v", st, want)
 	}
@@ -270,6 +273,8 @@ func FuzzParseStats(f *testing.F) {
 		parseMeminfo(text, &st)
 		parseLoadavg(text, &st)
 		parseStat(text, &st)
+		parseNetDev(text, &st)
+		parseDiskstats(text, &st)
 	})
 }
 

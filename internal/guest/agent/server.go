@@ -66,6 +66,7 @@ func (s *Server) Serve(l net.Listener) error {
 	mux.HandleFunc("POST "+guest.PathSSH, s.handleSSH)
 	mux.HandleFunc(guest.PathFiles, s.handleFiles)
 	mux.HandleFunc("GET "+guest.PathStats, s.handleStats)
+	mux.HandleFunc("GET "+guest.PathProcesses, s.handleProcesses)
 	mux.HandleFunc("POST "+guest.PathSync, func(http.ResponseWriter, *http.Request) { unix.Sync() })
 	mux.HandleFunc("POST "+guest.PathPowerOff, s.handlePowerOff)
 	srv := &http.Server{Handler: mux, ErrorLog: log.New(io.Discard, "", 0)}

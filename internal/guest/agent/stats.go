@@ -35,6 +35,7 @@ func readStats() (guest.Stats, error) {
 	st := guest.Stats{UptimeMs: uptime().Milliseconds()}
 	for file, parse := range map[string]func(string, *guest.Stats){
 		"/proc/meminfo": parseMeminfo, "/proc/loadavg": parseLoadavg, "/proc/stat": parseStat,
+		"/proc/net/dev": parseNetDev, "/proc/diskstats": parseDiskstats,
 	} {
 		b, err := os.ReadFile(file)
 		if err != nil {
@@ -92,4 +93,38 @@ func parseStat(text string, st *guest.Stats) {
 	}
 	st.CPUUserMs = 10 * (ticks[0] + ticks[1])
 	st.CPUSystemMs = 10 * (ticks[2] + ticks[5] + ticks[6])
+}
+
+// parseNetDev reads /proc/net/dev: two lines of titles, then "NAME: " with eight numbers of what came in, bytes first, and
+// eight of what went out.
+func parseNetDev(text string, st *guest.Stats) {
+	for line := range strings.Lines(text) {
+		name, rest, ok := strings.Cut(line, ":")
+		f := strings.Fields(rest)
+		if !ok || len(f) < 9 || strings.TrimSpace(name) == "lo" {
+			continue
+		}
+		in, _ := strconv.ParseInt(f[0], 10, 64)
+		out, _ := strconv.ParseInt(f[8], 10, 64)
+		st.NetReceived += in
+		st.NetSent += out
+	}
+}
+
+// sector is the unit of /proc/diskstats, whatever the disk's own is.
+const sector = 512
+
+// parseDiskstats reads /proc/diskstats (the kernel's Documentation/admin-guide/iostats.rst): major, minor, name, reads, merged,
+// sectors read, milliseconds, writes, merged, sectors written. Partitions count as part of their disk.
+func parseDiskstats(text string, st *guest.Stats) {
+	for line := range strings.Lines(text) {
+		f := strings.Fields(line)
+		if len(f) < 10 || !strings.HasPrefix(f[2], "vd") || strings.ContainsAny(f[2], "0123456789") {
+			continue
+		}
+		read, _ := strconv.ParseInt(f[5], 10, 64)
+		written, _ := strconv.ParseInt(f[9], 10, 64)
+		st.DiskRead += read * sector
+		st.DiskWritten += written * sector
+	}
 }

@@ -63,6 +63,12 @@ func newAgent(h *Host, p *process) *agent {
 	mux.HandleFunc("GET "+guest.PathHello, func(w http.ResponseWriter, _ *http.Request) { answer(w, a.hello()) })
 	mux.HandleFunc("POST "+guest.PathConfigure, a.configure)
 	mux.HandleFunc("POST "+guest.PathSync, a.sync)
+	mux.HandleFunc("GET "+guest.PathProcesses, func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, guest.Processes{Total: 1, Processes: []guest.Process{{PID: 1, User: "root", State: "S", Threads: 1, Command: "/sbin/init\x1b[2J"}}})
+	})
+	mux.HandleFunc("GET "+guest.PathStats, func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, guest.Stats{UptimeMs: time.Since(a.booted).Milliseconds(), MemTotal: 512 << 20, MemAvailable: 400 << 20, Processes: 2})
+	})
 	mux.HandleFunc("POST "+guest.PathPowerOff, a.powerOff)
 	mux.HandleFunc("POST "+guest.PathExec, a.exec)
 	a.server = &http.Server{Handler: a.whenReady(mux), ReadHeaderTimeout: time.Minute}
