@@ -96,7 +96,10 @@ func TestStopTellsOfUnsettledDisks(t *testing.T) {
 			d := w.start()
 			r := d.run("web", false)
 			w.host.Rule(tt.rules)
-			d.stopWaits = stopWaits{answer: 50 * time.Millisecond, sync: time.Second, settle: 50 * time.Millisecond, look: 10 * time.Millisecond}
+			d.stopWaits = stopWaits{answer: 10 * time.Second, sync: time.Second, settle: 50 * time.Millisecond, look: 10 * time.Millisecond}
+			if name == "nobody answers" {
+				d.stopWaits.answer = 50 * time.Millisecond
+			}
 			told := d.told(r, "stop")
 			now := d.stop(r, 20*time.Millisecond)
 			if text := <-told; !strings.Contains(text, tt.words) {
