@@ -43,6 +43,7 @@ type worker struct {
 	trouble    string        // what is wrong with the running VM's disk; empty when nothing is
 	agent      *agent        // session to the guest; nil when no process is known
 	ready      bool          // the agent was configured
+	cutOff     error         // why nobody can reach the guest of an adopted machine; nil when that is not known
 	session    session
 	sweeps     []chan<- error // whoever waits for a sweep
 }
