@@ -73,7 +73,7 @@ func (e *Engine) Seen(r vm.VMRecord) vm.VMRecord {
 	}
 	select {
 	case <-w.looked:
-		r.Runtime.State = vm.StateStopping
+		r.State, r.Runtime.State = vm.StateStopping, vm.StateStopping
 	default: // nobody has looked yet
 	}
 	return r

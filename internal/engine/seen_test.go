@@ -35,8 +35,8 @@ func TestSeen(t *testing.T) {
 			if err != nil || r.Runtime.State != vm.StateRunning {
 				t.Errorf("the record says %s, %v: it should not yet know", r.Runtime.State, err)
 			}
-			if got := d.Seen(r).Runtime.State; got != vm.StateStopping {
-				t.Errorf("shown as %s", got)
+			if got := d.Seen(r); got.Runtime.State != vm.StateStopping || got.State != vm.StateStopping { // the latter is what is shown
+				t.Errorf("shown as %s, %s", got.State, got.Runtime.State)
 			}
 			w.faults.mayDetach <- struct{}{}
 			d.until(r.ID, "stopped", func(r vm.VMRecord) bool { return r.Runtime.State == vm.StateStopped })
