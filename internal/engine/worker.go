@@ -164,6 +164,7 @@ func (w *worker) failed(ctx context.Context, what string, err error) time.Durati
 	}
 	w.failures++
 	w.e.Log.Error("round failed", "id", w.id, "step", what, "failures", w.failures, "error", err)
+	w.e.events.publish(vm.Event{VM: w.id, Kind: "note"}) // who waits reads the record again, which may be what cannot be read
 	return plan.Backoff(w.failures)
 }
 
