@@ -10,6 +10,7 @@ import (
 
 	"banger/internal/api/client"
 	"banger/internal/cli/launch"
+	"banger/internal/host/proc"
 )
 
 // exitNoDaemon is `daemon status` where no daemon runs, as init scripts have it.
@@ -83,7 +84,12 @@ with --rm is removed, as when its session ends.`,
 			if err != nil {
 				return err
 			}
-			err = c.Shutdown(cmd.Context())
+			v, err := c.Version(cmd.Context()) // what tells more needs the database
+			var daemon proc.Identity
+			if err == nil {
+				daemon, _ = proc.Identify(v.PID)
+				err = c.Shutdown(cmd.Context())
+			}
 			c.Close() // a kept connection would hold the daemon up
 			if errors.Is(err, client.ErrNoDaemon) {
 				fmt.Fprintln(a.err, "banger: no daemon is running")
@@ -92,7 +98,10 @@ with --rm is removed, as when its session ends.`,
 			if err != nil {
 				return err
 			}
-			return launch.WaitGone(cmd.Context(), p)
+			if daemon.PID == 0 { // it cannot be seen
+				return launch.WaitGone(cmd.Context(), p)
+			}
+			return proc.Wait(cmd.Context(), daemon) // not for none to be left: another may have waited for its lock, and serve by now
 		},
 	}
 }

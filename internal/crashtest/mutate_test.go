@@ -53,6 +53,9 @@ var mutants = []mutant{
 	{"the clean-up forgets a kind of object", []edit{{
 		"engine/stop.go", "	if cerr := w.e.Cgroups.Remove(ctx, r.ID); cerr != nil {\n		err = errors.Join(err, cerr)\n	}\n", "",
 	}}, "TestCrashAtEveryPoint/stop"},
+	{"a session outlives its daemon", []edit{{
+		"engine/worker.go", "	w.session.over = recovering // a session dies with its daemon\n", "",
+	}}, "TestCrashAtEveryPoint/run_--rm"},
 	{"half-written files are left", []edit{{
 		"daemon/assemble.go", "	joinLogged(log, \"clear away half-written files\", places.Clear(ctx, placeOf(p)))\n", "	_ = places.Clear\n",
 	}}, "TestCrashAtEveryPoint/create_and_start$"},

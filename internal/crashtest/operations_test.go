@@ -120,6 +120,12 @@ func operations() []operation {
 		}
 		return nil
 	}
+	forgotten := func(r *run, _ answer) error {
+		if v, there := r.record(web); there {
+			return fmt.Errorf("its session died with its daemon, and it is %s", v.State)
+		}
+		return nil
+	}
 	stopped := func(r *run, a answer) error {
 		v, there := r.record(web)
 		if !there || a.acked && v.Want != vm.WantStopped {
@@ -171,7 +177,7 @@ func operations() []operation {
 		{name: "the first create and start", bare: true, do: func(r *run) answer {
 			return create(r, api.CreateRequest{Name: web, Start: true})
 		}, before: func(r *run) { forget(r, vm.DefaultImage) }, kept: created(true)},
-		{name: "run --rm", covers: []string{"vm-create", "vm-exec"}, do: session, kept: gone},
+		{name: "run --rm", covers: []string{"vm-create", "vm-exec"}, do: session, kept: forgotten},
 		{name: "start", settles: true, covers: []string{"vm-start"}, before: makeStopped, do: start, kept: started},
 		{name: "stop", covers: []string{"vm-stop"}, before: makeRunning, do: stop, kept: stopped},
 		{name: "the last one's stop", bare: true, before: makeRunning, do: stop, kept: stopped},

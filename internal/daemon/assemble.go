@@ -55,6 +55,9 @@ func Assemble(ctx context.Context, p paths.Paths, c config.Config, log *slog.Log
 	}
 	d.Store = db
 	d.closes = append(d.closes, func() { joinLogged(log, "close the database", db.Close()) })
+	if err := checkOurs(ctx, p, db); err != nil {
+		return nil, err
+	}
 	d.Images = image.New(image.Config{
 		Dir: p.Images(), Records: db, Packages: c.Image.Packages, Mirror: c.Image.Mirror, Steps: h.ImageSteps, Pinned: pinned(db, p.VMs(), db.PinnedImages),
 	})

@@ -54,3 +54,17 @@ func vmDirs(vms string) ([]string, error) {
 	}
 	return ids, nil
 }
+
+// checkOurs refuses the rows of another root: a copied one has the original's. Its VMs' processes and disks are where the rows
+// say, and a daemon that acted by them would take over the original's machines, or end them and delete their disks.
+func checkOurs(ctx context.Context, p paths.Paths, db *store.Store) error {
+	all, err := db.SharedVMs(ctx)
+	if err != nil {
+		return err
+	}
+	if why := anothers(p, all); why != "" {
+		return vm.Errorf(vm.CodeConflict, "serve %s: %s", p.Root, why).
+			WithHint("no VM was touched; move the root back to where it was, or make its old path a link to it. A copy's VMs are the original's: take files out of it, but run none")
+	}
+	return nil
+}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ import (
 
 	"banger/internal/host/loop"
 	"banger/internal/host/proc"
+	"banger/internal/paths"
 	"banger/internal/testhost"
 )
 
@@ -142,6 +144,30 @@ func TestADatabaseThatIsCorrupt(t *testing.T) {
 	p.answers(t, "web")
 	lives("restored")
 	p.run(t, "banger", "vm", "delete", "web")
+}
+
+// Somebody copied a root, for a backup, say, and uses the copy: the VMs in it are the original's, and stay so. One that was
+// moved is served where its old path leads to it.
+func TestARootThatIsCopied(t *testing.T) {
+	p := newStandInPlace(t)
+	lives := p.hold(t)
+	p.run(t, "banger", "vm", "create", "--name", "idle")
+	p.run(t, "banger", "daemon", "stop")
+	other := filepath.Join(testhost.Dir(t), "r")
+	copied := p
+	copied.Paths, copied.env = paths.Under(other), append(slices.Clone(p.env), "BANGER_ROOT="+other)
+	if out, err := exec.Command("cp", "-a", p.State, other).CombinedOutput(); err != nil { // sockets as well
+		t.Fatalf("cp: %v: %s", err, out)
+	}
+	for _, args := range [][]string{{"vm", "list"}, {"vm", "stop", "web"}, {"vm", "delete", "web", "idle"}, {"doctor", "--leaks", "--fix", "--yes"}} {
+		says(t, copied.fails(t, args...), "moved or copied", p.VMs(), "hint: ")
+	}
+	lives("beside its copy")
+	p.answers(t, "web")
+	if all := p.list(t); len(all) != 2 {
+		t.Errorf("VMs %+v, want web and idle", all)
+	}
+	p.run(t, "banger", "vm", "delete", "web", "idle")
 }
 
 // The disk of all state is full: nothing new begins, what runs goes on, a daemon starts, VMs can be deleted; with room,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -68,4 +69,26 @@ func TestStopLeavesNoWorkBehind(t *testing.T) {
 			t.Errorf("%s", how)
 		}
 	}
+}
+
+// A stop waits for the daemon that it stopped. Another, which waited for that one's lock and serves now, is not its affair.
+func TestStopIsOfOneDaemon(t *testing.T) {
+	p := newPlace(t)
+	p.run(t, "banger", "vm", "list")
+	second := p.command(t, "bangerd")
+	must(t, second.Start())
+	t.Cleanup(func() { _ = second.Wait() })
+	<-time.After(500 * time.Millisecond) // it waits for two seconds; nothing tells that it has begun to
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	stop := exec.CommandContext(ctx, "banger", "daemon", "stop")
+	stop.Env = p.env
+	if out, err := stop.CombinedOutput(); err != nil {
+		t.Errorf("daemon stop: %v: %s", err, out)
+	}
+	var s struct{ PID int }
+	if status(t, p, &s); s.PID != second.Process.Pid {
+		t.Errorf("daemon %d serves, want %d", s.PID, second.Process.Pid)
+	}
+	p.run(t, "banger", "daemon", "stop")
 }

@@ -104,6 +104,16 @@ func (m *matrix) nothingLeft(t *testing.T, o operation) {
 	}
 }
 
+// nothingMore is that of a VM that runs: it has one VMM, and nothing beside it is anybody's no more.
+func (m *matrix) nothingMore(t *testing.T, o operation) {
+	t.Helper()
+	out, errs, code := m.with(t).run(nil, "doctor", "--leaks")
+	if found := m.vmms(t); code != 0 || len(found) > 1 {
+		m.result(o).Leaked++
+		t.Errorf("it runs with the processes %+v; doctor --leaks ends with %d\n%s%s", found, code, out, errs)
+	}
+}
+
 // nothingHeld is that of a VM at rest: its files alone are there.
 func (m *matrix) nothingHeld(t *testing.T, o operation) {
 	t.Helper()

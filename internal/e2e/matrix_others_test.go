@@ -118,7 +118,9 @@ func (m *matrix) judge(t *testing.T, o operation, e ending, code int, noVMM bool
 		m.nothingLeft(t, o)
 		return
 	}
-	if is != running {
+	if is == running {
+		m.nothingMore(t, o)
+	} else {
 		m.nothingHeld(t, o)
 	}
 	if e == startedUp {

@@ -141,7 +141,9 @@ func (e *Engine) Agent(ctx context.Context, ref string) (*guest.Client, error) {
 			if w.isPaused() {
 				return true, vm.Errorf(vm.CodeNotRunning, "VM %s is paused", r.Name).WithHint("banger vm resume %s", r.Name)
 			}
-			c = w.client()
+			if c = w.client(); c == nil {
+				return false, w.unreachable()
+			}
 		}
 		return c != nil, nil
 	})
@@ -190,10 +192,17 @@ func (w *worker) client() *guest.Client {
 	return w.agent.client
 }
 
+// unreachable is why it never will be, as long as the machine runs.
+func (w *worker) unreachable() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.cutOff
+}
+
 func (w *worker) closeAgent() {
 	w.mu.Lock()
 	a := w.agent
-	w.agent, w.ready = nil, false
+	w.agent, w.ready, w.cutOff = nil, false, nil
 	w.mu.Unlock()
 	if a != nil {
 		a.close()

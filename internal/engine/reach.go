@@ -26,8 +26,11 @@ func (w *worker) reach(ctx context.Context, r vm.VMRecord) error {
 
 	a := newAgent(driver, refOf(r))
 	done := w.stage(r, "boot")
-	hello, err := a.client.WaitHello(ended)
-	done(err)
+	var hello guest.Hello
+	if err = w.checkChannel(r); err == nil {
+		hello, err = a.client.WaitHello(ended)
+	}
+	done(err) // who waits for the agent looks again then
 	if err == nil {
 		done = w.stage(r, "agent")
 		err = w.configure(ended, r, a)
@@ -53,6 +56,19 @@ func (w *worker) reach(ctx context.Context, r vm.VMRecord) error {
 		old.close()
 	}
 	return nil
+}
+
+// checkChannel tells a machine whose sockets somebody removed: it lives, and who has no session with its guest yet gets none.
+// One that has only just been launched may still be about to make them.
+func (w *worker) checkChannel(r vm.VMRecord) (err error) {
+	if sock := r.Runtime.VSockPath; r.Runtime.State == vm.StateRunning && !exists(sock) {
+		err = vm.Errorf(vm.CodeUnavailable, "reach the guest of VM %s: it runs, but its socket %s was removed", r.Name, sock).
+			WithHint("banger vm restart %s gives it a new one", r.Name)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cutOff = err
+	return err
 }
 
 // configure gives the guest its identity. It is idempotent: an adopted guest gets it again.

@@ -3,9 +3,13 @@ package engine
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"banger/internal/vm"
 )
@@ -45,9 +49,45 @@ func TestAFailingRemoval(t *testing.T) {
 	})
 	must(t, err)
 	d.known(r.ID).poke()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	d.untilAbsent(r.ID)
+}
+
+// untilAbsent waits for the end of a removal that has failed before.
+func (d *daemon) untilAbsent(id vm.ID) {
+	d.t.Helper()
+	ctx, cancel := context.WithTimeout(d.t.Context(), 10*time.Second)
 	defer cancel()
-	if _, err := d.Watch().until(ctx, r.ID, nil, func(vm.VMRecord) (bool, error) { return false, nil }); !isNotFound(err) {
-		t.Errorf("it is not tried again: %v", err)
+	if _, err := d.Watch().until(ctx, id, nil, func(vm.VMRecord) (bool, error) { return false, nil }); !isNotFound(err) {
+		d.t.Errorf("it is not tried again: %v", err)
 	}
+}
+
+// What somebody has mounted below a VM's directories, to look into its disk, say, is theirs: a removal says so, and waits.
+func TestMountsAreNotRemovedWithAVM(t *testing.T) {
+	w := newWorld(t)
+	d := w.start()
+	r := d.run("web", false)
+	for _, dir := range []string{r.Runtime.VMDir, w.paths.VMRun(r.ID)} {
+		at := filepath.Join(dir, "theirs")
+		must(t, os.Mkdir(at, 0o700))
+		if err := unix.Mount("tmpfs", at, "tmpfs", 0, ""); err != nil {
+			t.Skipf("nothing can be mounted here: %v", err)
+		}
+		t.Cleanup(func() { _ = unix.Unmount(at, unix.MNT_DETACH) })
+		must(t, os.WriteFile(filepath.Join(at, "kept"), nil, 0o600))
+	}
+	_, err := d.Delete(t.Context(), "web")
+	must(t, err)
+	for i, dir := range []string{w.paths.VMRun(r.ID), r.Runtime.VMDir} { // in the order in which they go
+		at := filepath.Join(dir, "theirs")
+		d.until(r.ID, "a removal that names "+at, func(r vm.VMRecord) bool {
+			return r.State == vm.StateRemoving && strings.Contains(r.Runtime.LastError, at)
+		})
+		if !exists(filepath.Join(at, "kept")) {
+			t.Errorf("try %d: what was mounted at %s is gone", i+1, at)
+		}
+		must(t, unix.Unmount(at, 0))
+	}
+	d.untilAbsent(r.ID)
+	w.nothingLeft()
 }

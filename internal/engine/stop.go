@@ -4,11 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
-	"banger/internal/act"
+	"banger/internal/host/file"
 	"banger/internal/host/logfile"
 	"banger/internal/host/proc"
 	"banger/internal/plan"
@@ -132,7 +131,7 @@ func (w *worker) takeDown(ctx context.Context, r vm.VMRecord) error {
 	if cerr := w.e.Cgroups.Remove(ctx, r.ID); cerr != nil {
 		err = errors.Join(err, cerr)
 	}
-	if rerr := act.Do(ctx, "run-directory.remove", func() error { return os.RemoveAll(w.e.Paths.VMRun(r.ID)) }); rerr != nil {
+	if rerr := file.RemoveTree(ctx, "run-directory", w.e.Paths.VMRun(r.ID)); rerr != nil {
 		err = errors.Join(err, fmt.Errorf("remove the VM's sockets: %w", rerr))
 	}
 	if err != nil {
@@ -226,7 +225,7 @@ func (w *worker) removeFiles(ctx context.Context, r vm.VMRecord) error {
 	if err := disks.Remove(ctx, w.e.overlay(r)); err != nil {
 		return fmt.Errorf("remove the system disk: %w", err)
 	}
-	if err := act.Do(ctx, "vm-directory.remove", func() error { return os.RemoveAll(r.Runtime.VMDir) }); err != nil {
+	if err := file.RemoveTree(ctx, "vm-directory", r.Runtime.VMDir); err != nil {
 		return fmt.Errorf("remove the VM's directory: %w", err)
 	}
 	return nil

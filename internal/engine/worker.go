@@ -47,6 +47,7 @@ type worker struct {
 	ready      bool          // the agent was configured
 	paused     bool          // the machine was halted, as far as its VMM told
 	named      string        // with this name, last; empty: it has been paused since
+	cutOff     error         // why nobody can reach the guest of an adopted machine; nil when that is not known
 	session    session
 	sweeps     []chan<- error // whoever waits for a sweep
 }
@@ -168,6 +169,7 @@ func (w *worker) failed(ctx context.Context, what string, err error) time.Durati
 	}
 	w.failures++
 	w.e.Log.Error("round failed", "id", w.id, "step", what, "failures", w.failures, "error", err)
+	w.e.events.publish(vm.Event{VM: w.id, Kind: "note"}) // who waits reads the record again, which may be what cannot be read
 	return plan.Backoff(w.failures)
 }
 

@@ -68,7 +68,12 @@ func (l Launcher) Start(ctx context.Context) error {
 	if listens(ctx, p.Socket()) {
 		return nil
 	}
-	return l.spawn(ctx)
+	err = l.spawn(ctx)
+	// One that was begun before, by hand or by somebody who was killed then, may not have had its lock yet when we looked.
+	if err != nil && listens(ctx, p.Socket()) {
+		return nil
+	}
+	return err
 }
 
 // waitForOld waits until no daemon holds the lock: one that is stopping takes a moment after it closed its socket. Or until

@@ -3,6 +3,8 @@ package launch
 import (
 	"context"
 	"errors"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -62,6 +64,27 @@ func TestStart(t *testing.T) {
 				t.Errorf("%v (%s, %q)", err, vm.CodeOf(err), vm.HintOf(err))
 			}
 		})
+	}
+}
+
+// A daemon that somebody else began takes the lock only after it was looked for: ours gives way, and that one is as good.
+func TestAnotherDaemonIsQuicker(t *testing.T) {
+	p := root(t)
+	l := script(t, p, `echo '{"error":{"code":"conflict","message":"another bangerd serves"}}' >&3`)
+	find := l.Find
+	l.Find = func() (string, error) {
+		other, err := net.Listen("unix", p.Socket())
+		if err != nil {
+			return "", err
+		}
+		t.Cleanup(func() { other.Close() })
+		go func() {
+			_ = http.Serve(other, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })) //nolint:gosec // a test's
+		}()
+		return find()
+	}
+	if err := l.Start(t.Context()); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -64,8 +64,8 @@ func unescape(s string) string {
 }
 
 // RemoveTree removes a directory with all that is in it, unless something is mounted there: that is somebody's, and its
-// files are not the directory's. Links are removed, not followed. An absent directory is success. what names its kind in
-// crash points.
+// files are not the directory's. Links are removed, not followed, dir itself if it is one. An absent directory is success.
+// what names its kind in crash points.
 func RemoveTree(ctx context.Context, what, dir string) error {
 	fi, err := os.Lstat(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -73,6 +73,9 @@ func RemoveTree(ctx context.Context, what, dir string) error {
 	}
 	if err != nil {
 		return fmt.Errorf("remove: %w", err)
+	}
+	if fi.Mode()&fs.ModeSymlink != 0 {
+		return remove(ctx, what+".remove", dir)
 	}
 	if !fi.IsDir() {
 		return fmt.Errorf("remove %s: it is no directory", dir)

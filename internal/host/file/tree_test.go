@@ -59,6 +59,16 @@ func TestRemoveTree(t *testing.T) {
 	if _, err := os.Lstat(filepath.Join(out, "kept")); err != nil {
 		t.Errorf("a link was followed: %v", err)
 	}
+	link := filepath.Join(dir, "link") // a tree that somebody moved
+	if err := errors.Join(os.Symlink(out, link), RemoveTree(t.Context(), "tree", link)); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(link); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the link is there: %v", err)
+	}
+	if _, err := os.Lstat(filepath.Join(out, "kept")); err != nil {
+		t.Errorf("a link was followed: %v", err)
+	}
 	if err := RemoveTree(t.Context(), "tree", filepath.Join(out, "kept")); err == nil || !strings.Contains(err.Error(), "no directory") {
 		t.Errorf("a file: %v", err)
 	}

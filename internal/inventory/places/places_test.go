@@ -177,6 +177,21 @@ func TestScraps(t *testing.T) {
 	}
 }
 
+// What a daemon writes is its own also when the clock was set back since it began, or forward.
+func TestScrapsWithAClockThatJumps(t *testing.T) {
+	began := time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
+	const age = 10 * time.Minute
+	for name, c := range map[string]struct{ now, want time.Time }{
+		"as it was":   {began.Add(age), began},
+		"set back":    {began.Add(age - time.Hour), began.Add(-time.Hour)},
+		"set forward": {began.Add(age + time.Hour), began},
+	} {
+		if got := since(began, c.now, age); !got.Equal(c.want.Add(-slack)) {
+			t.Errorf("%s: from %v on, want %v", name, got, c.want)
+		}
+	}
+}
+
 // A cgroup names a VM and no root: without another trace of the VM it may be another root's.
 func TestCgroups(t *testing.T) {
 	testhost.Need(t, testhost.Root, testhost.Cgroup)

@@ -44,7 +44,17 @@ func (scraps) Rank() inventory.Rank { return inventory.Files }
 // slack is by how much the times of files may lag behind the clock.
 const slack = 2 * time.Second
 
+// since is from when on a file may be one that a daemon writes that began then, age ago: files are dated by the clock on the
+// wall, which may have been set back meanwhile.
+func since(began, now time.Time, age time.Duration) time.Time {
+	if began, now = began.Round(0), now.Round(0); now.Add(-age).Before(began) { // Round: by that clock
+		began = now.Add(-age)
+	}
+	return began.Add(-slack)
+}
+
 func (k scraps) List(context.Context) (out []inventory.Object, err error) {
+	busy := since(k.began, time.Now(), time.Since(k.began))
 	for dir, names := range k.written() {
 		entries, rerr := os.ReadDir(dir)
 		if rerr != nil && !errors.Is(rerr, fs.ErrNotExist) {
@@ -62,7 +72,7 @@ func (k scraps) List(context.Context) (out []inventory.Object, err error) {
 			if id, err := vm.ParseID(filepath.Base(dir)); err == nil && filepath.Dir(dir) == k.place.VMs {
 				o.VM = id
 			}
-			if fi.ModTime().After(k.began.Add(-slack)) {
+			if fi.ModTime().After(busy) {
 				o.Busy = "it may be written on: it is not older than this daemon"
 			}
 			out = append(out, o)

@@ -193,7 +193,7 @@ func (d *Driver) Remove(ctx context.Context, ref vmm.Ref) error {
 	if ref.Dir == "" || !filepath.IsAbs(ref.Dir) {
 		return fmt.Errorf("remove the jail of VM %s: its directory %q is not absolute", ref.ID, ref.Dir)
 	}
-	if err := act.Do(ctx, "jail.remove", func() error { return os.RemoveAll(jailBase(ref)) }); err != nil {
+	if err := file.RemoveTree(ctx, "jail", jailBase(ref)); err != nil {
 		return fmt.Errorf("remove the jail of VM %s: %w", ref.ID, err)
 	}
 	for _, name := range []string{configFile} {
