@@ -55,7 +55,7 @@ mutate: ## Break the product on purpose: the crash tests must find each break
 	@go test ./internal/crashtest -count=1 -timeout 40m -run TestMutantsAreFound -mutate -v
 
 .PHONY: soak
-soak: deps build ## N=50 cold starts in a row, all of which must succeed and leave nothing
+soak: test-deps build ## N=50 cold starts in a row: all must succeed and leave nothing, and the daemon must not grow
 	@go run ./scripts/host-diff scripts/soak $(N)
 
 .PHONY: storm

@@ -47,7 +47,7 @@ func eachCommand(a *app, cmd *cobra.Command, e each) *cobra.Command {
 			given = []string{"*"}
 		}
 		return a.with(cmd.Context(), *quiet, func(ctx context.Context, c *client.Client, p *progress) error {
-			names, err := expand(ctx, c, given)
+			names, ids, err := expand(ctx, c, given)
 			switch {
 			case *all && vm.CodeOf(err) == vm.CodeNotFound:
 				return nil // there are none
@@ -57,11 +57,24 @@ func eachCommand(a *app, cmd *cobra.Command, e each) *cobra.Command {
 				if ok, err := e.sure(ctx, names); err != nil || !ok {
 					return err
 				}
+				e = e.by(ids)
 			}
 			return a.each(ctx, c, p, names, e)
 		})
 	}
 	return cmd
+}
+
+// by is e done by id where that is known: a name can have changed hands while its user was asked.
+func (e each) by(ids map[string]vm.ID) each {
+	do := e.do
+	e.do = func(ctx context.Context, c *client.Client, name string, onEvent func(vm.Event)) error {
+		if id, ok := ids[name]; ok {
+			name = string(id)
+		}
+		return do(ctx, c, name, onEvent)
+	}
+	return e
 }
 
 // each does it, to some at the same time.

@@ -200,6 +200,9 @@ func (f *fake) stopVM(w http.ResponseWriter, r *http.Request) {
 	if record == nil {
 		return
 	}
+	if record.Spec.Labels["settles"] == "never" && record.State == vm.StateRunning {
+		record.Runtime.LastError, record.Runtime.LastErrorAt = "it did not settle its disks", time.Now()
+	}
 	f.set(record, vm.StateStopped)
 	stream(w, api.Message{Done: true, VM: record})
 }

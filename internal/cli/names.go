@@ -22,22 +22,22 @@ func checkPattern(pattern string) error {
 	return nil
 }
 
-// expand puts the names of VMs in the place of the patterns that they match. A pattern that none matches is an error, as
-// a name that none has.
-func expand(ctx context.Context, c *client.Client, names []string) ([]string, error) {
+// expand puts the names of VMs in the place of the patterns that they match, and tells the ids of these. A pattern that
+// none matches is an error, as a name that none has.
+func expand(ctx context.Context, c *client.Client, names []string) (out []string, ids map[string]vm.ID, err error) {
 	if !slices.ContainsFunc(names, isPattern) {
-		return once(names), nil
+		return once(names), nil, nil
 	}
 	for _, n := range names {
 		if err := checkPattern(n); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	all, err := c.Summaries(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var out []string
+	ids = map[string]vm.ID{}
 	for _, n := range names {
 		if !isPattern(n) {
 			out = append(out, n)
@@ -46,14 +46,14 @@ func expand(ctx context.Context, c *client.Client, names []string) ([]string, er
 		found := false
 		for _, r := range all {
 			if matches([]string{n}, r.Name) {
-				out, found = append(out, r.Name), true
+				out, ids[r.Name], found = append(out, r.Name), r.ID, true
 			}
 		}
 		if !found {
-			return nil, vm.Errorf(vm.CodeNotFound, "no VM's name matches %q", n).WithHint("banger vm list shows those there are")
+			return nil, nil, vm.Errorf(vm.CodeNotFound, "no VM's name matches %q", n).WithHint("banger vm list shows those there are")
 		}
 	}
-	return once(out), nil
+	return once(out), ids, nil
 }
 
 // filter selects VMs. Of patterns of one key any may match, of keys all must.

@@ -55,9 +55,9 @@ a pattern.`,
 					return err
 				}
 			}
-			return a.each(ctx, c, p, names, each{do: func(ctx context.Context, c *client.Client, name string, onEvent func(vm.Event)) error {
-				return c.DeleteStopped(ctx, string(ids[name]), onEvent) // by id: names can change hands
-			}})
+			return a.each(ctx, c, p, names, each{do: func(ctx context.Context, c *client.Client, ref string, onEvent func(vm.Event)) error {
+				return c.DeleteStopped(ctx, ref, onEvent)
+			}}.by(ids))
 		})
 	}
 	return cmd

@@ -40,7 +40,7 @@ With --json: an array of all VMs, a line of its own for each sample, with cpu_pe
 	once := cmd.Flags().Bool("no-stream", false, "show it once, after a second of measuring, and end")
 	cmd.RunE = func(cmd *cobra.Command, given []string) error {
 		return a.with(cmd.Context(), true, func(ctx context.Context, c *client.Client, _ *progress) error {
-			names, err := expand(ctx, c, given)
+			names, _, err := expand(ctx, c, given)
 			if err != nil {
 				return err
 			}

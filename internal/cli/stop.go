@@ -2,7 +2,11 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"math"
+	"slices"
+	"sync"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -21,10 +25,24 @@ its help, and 'banger vm show' says so. Disks are kept; 'banger vm start' starts
 		Example: "  banger vm stop web\n  banger vm stop --time 60 web 'test-*'\n  banger vm stop --all",
 	}
 	grace := graceFlag(cmd)
-	return eachCommand(a, cmd, each{do: func(ctx context.Context, c *client.Client, name string, onEvent func(vm.Event)) error {
-		_, err := c.Stop(ctx, name, api.StopRequest{GraceMs: *grace * 1000}, onEvent)
-		return err
-	}})
+	var mu sync.Mutex
+	var unclean []string
+	return eachCommand(a, cmd, each{
+		do: func(ctx context.Context, c *client.Client, name string, onEvent func(vm.Event)) error {
+			begin := time.Now()
+			r, err := c.Stop(ctx, name, api.StopRequest{GraceMs: *grace * 1000}, onEvent)
+			if err == nil && r.Runtime.LastErrorAt.After(begin) { // else it is of an earlier run
+				mu.Lock()
+				defer mu.Unlock()
+				unclean = append(unclean, fmt.Sprintf("%s has ended, but: %s", r.Name, r.Runtime.LastError))
+			}
+			return err
+		},
+		notes: func() []string {
+			slices.Sort(unclean)
+			return unclean
+		},
+	})
 }
 
 // graceFlag adds --time, in seconds.

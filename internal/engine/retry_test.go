@@ -52,6 +52,25 @@ func TestAFailingRemoval(t *testing.T) {
 	d.untilAbsent(r.ID)
 }
 
+// Who has removed what was in the way, and asks again, does not wait for the back-off.
+func TestAskingAgainTriesAtOnce(t *testing.T) {
+	w := newWorld(t)
+	d := w.start()
+	r := d.run("web", false)
+	w.faults.detach = errors.New("device busy")
+	_, err := d.Delete(t.Context(), "web")
+	must(t, err)
+	failed := d.until(r.ID, "a failed removal", func(r vm.VMRecord) bool { return r.Runtime.Attempts > 0 })
+	_, err = d.Store.Commit(t.Context(), r.ID, failed.Generation, func(r *vm.VMRecord) {
+		r.Runtime.Attempts, r.Runtime.RetryAt = 9, time.Now().Add(4*time.Minute)
+	})
+	must(t, err)
+	w.faults.detach = nil
+	_, err = d.Delete(t.Context(), "web")
+	must(t, err)
+	d.untilGone(r.ID)
+}
+
 // untilAbsent waits for the end of a removal that has failed before.
 func (d *daemon) untilAbsent(id vm.ID) {
 	d.t.Helper()

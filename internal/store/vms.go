@@ -105,7 +105,8 @@ func (s *Store) SharedVMs(ctx context.Context) ([]vm.VMRecord, error) {
 	return records, nil
 }
 
-// SetWant changes the intent and the state shown meanwhile, and returns the new record. A VM wanted gone stays so. also sees
+// SetWant changes the intent and the state shown meanwhile, and returns the new record. A VM wanted gone stays so; what has
+// failed so far counts no more, and is tried at once when the same is wanted again. also sees
 // the record as it was, in the same transaction; it may refuse all of it, and change more.
 func (s *Store) SetWant(ctx context.Context, id vm.ID, want vm.Want, state vm.State, also ...func(*vm.VMRecord) error) (vm.VMRecord, error) {
 	return s.update(ctx, id, func(_ *sql.Tx, r *vm.VMRecord) error {
@@ -117,7 +118,7 @@ func (s *Store) SetWant(ctx context.Context, id vm.ID, want vm.Want, state vm.St
 				return err
 			}
 		}
-		if r.Want == want && r.Runtime.State == state && r.Runtime.RestartAt.IsZero() {
+		if r.Want == want && r.Runtime.State == state && r.Runtime.RestartAt.IsZero() && r.Runtime.Attempts == 0 {
 			return nil
 		}
 		r.Generation++
