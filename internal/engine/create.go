@@ -39,7 +39,8 @@ func (e *Engine) Create(ctx context.Context, req api.CreateRequest, report vm.Re
 	if err := e.Limits.space(e.Paths.State, minFreeBytes); err != nil {
 		return vm.VMRecord{}, err
 	}
-	image, kernel, err := e.resolve(ctx, spec, report)
+	image, kernel, release, err := e.resolve(ctx, spec, report)
+	defer release() // when the row tells of them, or there will be none
 	if err != nil {
 		return vm.VMRecord{}, err
 	}
@@ -195,23 +196,31 @@ func (e *Engine) chooseDisk(ctx context.Context, want, vmmName, imageDir string)
 }
 
 // resolve makes sure of image and kernel, both at once when both are missing. Neither is begun for the sake of a name
-// of the other that nobody knows.
-func (e *Engine) resolve(ctx context.Context, spec vm.Spec, report vm.Report) (image vm.Image, kernel vm.Kernel, err error) {
+// of the other that nobody knows. Until release, which is to be called with an error too, neither is deleted.
+func (e *Engine) resolve(ctx context.Context, spec vm.Spec, report vm.Report) (image vm.Image, kernel vm.Kernel, release func(), err error) {
+	var releases [2]func()
+	release = func() {
+		for _, f := range releases {
+			if f != nil {
+				f()
+			}
+		}
+	}
 	if err := e.Images.Known(ctx, spec.ImageName); err != nil {
-		return image, kernel, err
+		return image, kernel, release, err
 	}
 	if err := e.Kernels.Known(ctx, spec.KernelName); err != nil {
-		return image, kernel, err
+		return image, kernel, release, err
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() (err error) {
-		image, err = e.Images.Ensure(ctx, spec.ImageName, report)
+		image, releases[0], err = e.Images.Use(ctx, spec.ImageName, report)
 		return err
 	})
 	g.Go(func() (err error) {
-		kernel, err = e.Kernels.Ensure(ctx, spec.KernelName, report)
+		kernel, releases[1], err = e.Kernels.Use(ctx, spec.KernelName, report)
 		return err
 	})
 	err = g.Wait()
-	return image, kernel, err
+	return image, kernel, release, err
 }

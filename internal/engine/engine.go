@@ -25,20 +25,22 @@ import (
 
 // Images is what the engine needs of internal/image.
 type Images interface {
-	// Known refuses a name that Ensure could only refuse, without making anything.
+	// Known refuses a name that Use could only refuse, without making anything.
 	Known(ctx context.Context, name string) error
-	// Ensure returns the image of that name, building it when it is a known recipe and missing.
-	Ensure(ctx context.Context, name string, report vm.Report) (vm.Image, error)
+	// Use returns the image of that name, building it when it is a known recipe and missing. Until release it is not
+	// deleted; afterwards not while a VM's row names its digest.
+	Use(ctx context.Context, name string, report vm.Report) (i vm.Image, release func(), err error)
 	// RootPath is the shared, never written ext4 file of an image.
 	RootPath(digest string) string
 }
 
 // Kernels is what the engine needs of internal/kernel.
 type Kernels interface {
-	// Known refuses a name that Ensure could only refuse, without making anything.
+	// Known refuses a name that Use could only refuse, without making anything.
 	Known(ctx context.Context, name string) error
-	// Ensure returns the kernel of that name, importing it when it is the default one and missing.
-	Ensure(ctx context.Context, name string, report vm.Report) (vm.Kernel, error)
+	// Use returns the kernel of that name, importing it when it is the default one and missing. Until release it is not
+	// deleted; afterwards not while a VM's row names its digest.
+	Use(ctx context.Context, name string, report vm.Report) (k vm.Kernel, release func(), err error)
 	// Boot returns the files that boot a kernel.
 	Boot(ctx context.Context, digest string) (kernel.Boot, error)
 }

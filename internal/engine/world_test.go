@@ -35,6 +35,7 @@ type world struct {
 	jails  bool     // VMMs run in jails, and write metrics, from the next life of the daemon on
 
 	ensured  atomic.Int32 // images and kernels asked for
+	held     atomic.Int32 // of them, those that must not be deleted
 	workDisk atomic.Int64 // bytes that the last one was asked to have
 }
 
@@ -118,9 +119,10 @@ func (i images) Known(_ context.Context, name string) error {
 	return nil
 }
 
-func (i images) Ensure(_ context.Context, name string, _ vm.Report) (vm.Image, error) {
+func (i images) Use(_ context.Context, name string, _ vm.Report) (vm.Image, func(), error) {
 	i.w.ensured.Add(1)
-	return vm.Image{Name: name, Digest: "sha256:i", Env: []string{"LANG=C.UTF-8"}}, nil
+	i.w.held.Add(1)
+	return vm.Image{Name: name, Digest: "sha256:i", Env: []string{"LANG=C.UTF-8"}}, func() { i.w.held.Add(-1) }, nil
 }
 
 type kernels struct{ w *world }
@@ -132,9 +134,10 @@ func (kernels) Known(_ context.Context, name string) error {
 	return nil
 }
 
-func (k kernels) Ensure(_ context.Context, name string, _ vm.Report) (vm.Kernel, error) {
+func (k kernels) Use(_ context.Context, name string, _ vm.Report) (vm.Kernel, func(), error) {
 	k.w.ensured.Add(1)
-	return vm.Kernel{Name: name, Digest: "sha256:k"}, nil
+	k.w.held.Add(1)
+	return vm.Kernel{Name: name, Digest: "sha256:k"}, func() { k.w.held.Add(-1) }, nil
 }
 
 func (kernels) Boot(context.Context, string) (kernel.Boot, error) {

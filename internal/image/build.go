@@ -201,9 +201,14 @@ func finish(ctx context.Context, root, out string, img *vm.Image) error {
 // holds the same content and may be in use: it stays.
 func (l *Library) publish(ctx context.Context, out string, img vm.Image) error {
 	dir := l.dir(img.Digest)
+	release, err := l.uses.Hold(ctx, img.Digest) // else the files could be found there and be deleted before the record
+	if err != nil {
+		return err
+	}
+	defer release()
 	l.claim(dir)
 	defer l.release(dir)
-	_, err := os.Stat(l.RootPath(img.Digest))
+	_, err = os.Stat(l.RootPath(img.Digest))
 	fresh := err != nil
 	if fresh {
 		if err := act.Do(ctx, "image.remove", func() error { return os.RemoveAll(dir) }); err != nil { // damaged: without its root

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync"
 
+	"banger/internal/hold"
 	"banger/internal/vm"
 )
 
@@ -25,6 +26,9 @@ type Records interface {
 	Images(ctx context.Context) ([]vm.Image, error)
 	ImageByName(ctx context.Context, name string) (vm.Image, error)
 	ImageByDigest(ctx context.Context, digest string) (vm.Image, error)
+	// DeleteImage removes a name in one transaction, unless VMs are of the digest: it returns their names then. last says
+	// that no other name has the digest.
+	DeleteImage(ctx context.Context, name, digest string) (users []string, last bool, err error)
 }
 
 // Config wires a Library.
@@ -45,6 +49,7 @@ type Config struct {
 type Library struct {
 	cfg   Config
 	tools tools
+	uses  hold.Set // of digests: by VMs and builds before their record is committed
 
 	mu      sync.Mutex
 	flights map[string]*flight // by image name

@@ -23,9 +23,11 @@ import (
 
 // memory is Records in a map, strict about names.
 type memory struct {
-	mu     sync.Mutex
-	images map[string]vm.Image
-	putErr error
+	mu      sync.Mutex
+	images  map[string]vm.Image
+	users   map[string][]string // VMs by digest
+	putErr  error
+	putting func() // called before an image is put, if not nil
 }
 
 func newMemory(images ...vm.Image) *memory {
@@ -37,6 +39,9 @@ func newMemory(images ...vm.Image) *memory {
 }
 
 func (m *memory) PutImage(ctx context.Context, i vm.Image) error {
+	if m.putting != nil {
+		m.putting()
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := errors.Join(ctx.Err(), m.putErr); err != nil {
@@ -44,6 +49,24 @@ func (m *memory) PutImage(ctx context.Context, i vm.Image) error {
 	}
 	m.images[i.Name] = i
 	return nil
+}
+
+func (m *memory) DeleteImage(_ context.Context, name, digest string) (users []string, last bool, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if users := m.users[digest]; len(users) > 0 {
+		return users, false, nil
+	}
+	if m.images[name].Digest != digest {
+		return nil, false, vm.Errorf(vm.CodeConflict, "it was deleted or replaced meanwhile")
+	}
+	delete(m.images, name)
+	for _, i := range m.images {
+		if i.Digest == digest {
+			return nil, false, nil
+		}
+	}
+	return nil, true, nil
 }
 
 func (m *memory) Images(context.Context) ([]vm.Image, error) {

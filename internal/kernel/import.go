@@ -90,6 +90,11 @@ func (l *Library) fetch(ctx context.Context, name, source string, note func(stri
 	if err := ctx.Err(); err != nil {
 		return vm.Kernel{}, err
 	}
+	release, err := l.uses.Hold(ctx, k.Digest) // else the files could be found there and be deleted before the row
+	if err != nil {
+		return vm.Kernel{}, err
+	}
+	defer release()
 	if err := l.publish(ctx, staging, out, k.Digest); err != nil {
 		return vm.Kernel{}, err
 	}

@@ -28,6 +28,7 @@ import (
 	"strings"
 
 	"banger/internal/flight"
+	"banger/internal/hold"
 	"banger/internal/inventory"
 	"banger/internal/vm"
 )
@@ -53,6 +54,9 @@ type Records interface {
 	// KernelByName and KernelByDigest answer vm.CodeNotFound when there is none.
 	KernelByName(ctx context.Context, name string) (vm.Kernel, error)
 	KernelByDigest(ctx context.Context, digest string) (vm.Kernel, error)
+	// DeleteKernel removes a name in one transaction, unless VMs are of the digest: it returns their names then. last says
+	// that no other name has the digest.
+	DeleteKernel(ctx context.Context, name, digest string) (users []string, last bool, err error)
 }
 
 // Config wires a Library. Directories are absolute and made when needed.
@@ -81,6 +85,7 @@ type Library struct {
 	imports flight.Group[vm.Kernel]
 	making  *inventory.Work
 	builds  flight.Group[string]
+	uses    hold.Set // of digests: by VMs and imports before their record is committed
 }
 
 // New makes a library over c. It touches nothing.

@@ -12,12 +12,17 @@ import (
 
 // memRecords is Records in memory.
 type memRecords struct {
-	mu   sync.Mutex
-	rows map[string]vm.Kernel
-	fail error // of PutKernel
+	mu      sync.Mutex
+	rows    map[string]vm.Kernel
+	users   map[string][]string // VMs by digest
+	fail    error               // of PutKernel
+	putting func()              // called before a kernel is put, if not nil
 }
 
 func (m *memRecords) PutKernel(_ context.Context, k vm.Kernel) error {
+	if m.putting != nil {
+		m.putting()
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.fail != nil {
@@ -28,6 +33,24 @@ func (m *memRecords) PutKernel(_ context.Context, k vm.Kernel) error {
 	}
 	m.rows[k.Name] = k
 	return nil
+}
+
+func (m *memRecords) DeleteKernel(_ context.Context, name, digest string) (users []string, last bool, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if users := m.users[digest]; len(users) > 0 {
+		return users, false, nil
+	}
+	if m.rows[name].Digest != digest {
+		return nil, false, vm.Errorf(vm.CodeConflict, "it was deleted or replaced meanwhile")
+	}
+	delete(m.rows, name)
+	for _, k := range m.rows {
+		if k.Digest == digest {
+			return nil, false, nil
+		}
+	}
+	return nil, true, nil
 }
 
 func (m *memRecords) Kernels(context.Context) ([]vm.Kernel, error) {

@@ -54,16 +54,16 @@ func (imageLib) Known(_ context.Context, name string) error {
 	return nil
 }
 
-func (imageLib) Ensure(_ context.Context, name string, _ vm.Report) (vm.Image, error) {
-	return vm.Image{Name: name, Digest: "sha256:i"}, nil
+func (imageLib) Use(_ context.Context, name string, _ vm.Report) (vm.Image, func(), error) {
+	return vm.Image{Name: name, Digest: "sha256:i"}, func() {}, nil
 }
 
 type kernelLib struct{ lib }
 
 func (kernelLib) Known(context.Context, string) error { return nil }
 
-func (kernelLib) Ensure(_ context.Context, name string, _ vm.Report) (vm.Kernel, error) {
-	return vm.Kernel{Name: name, Digest: "sha256:k"}, nil
+func (kernelLib) Use(_ context.Context, name string, _ vm.Report) (vm.Kernel, func(), error) {
+	return vm.Kernel{Name: name, Digest: "sha256:k"}, func() {}, nil
 }
 
 // serve is a whole API over the fake VMM, on a real socket.
