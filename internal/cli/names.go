@@ -33,27 +33,42 @@ func expand(ctx context.Context, c *client.Client, names []string) (out []string
 			return nil, nil, err
 		}
 	}
-	all, err := c.Summaries(ctx)
+	summaries, err := c.Summaries(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
+	var all []string
 	ids = map[string]vm.ID{}
+	patterns := slices.DeleteFunc(slices.Clone(names), func(n string) bool { return !isPattern(n) })
+	for _, r := range summaries {
+		all = append(all, r.Name)
+		if matches(patterns, r.Name) {
+			ids[r.Name] = r.ID
+		}
+	}
+	out, err = choose(names, all, "VM", "vm")
+	return out, ids, err
+}
+
+// choose puts those of all in the place of the patterns that they match. What they are, and the command group that lists
+// them, are for the error where there are none.
+func choose(names, all []string, what, group string) (out []string, err error) {
 	for _, n := range names {
 		if !isPattern(n) {
 			out = append(out, n)
 			continue
 		}
 		found := false
-		for _, r := range all {
-			if matches([]string{n}, r.Name) {
-				out, ids[r.Name], found = append(out, r.Name), r.ID, true
+		for _, name := range all {
+			if matches([]string{n}, name) {
+				out, found = append(out, name), true
 			}
 		}
 		if !found {
-			return nil, nil, vm.Errorf(vm.CodeNotFound, "no VM's name matches %q", n).WithHint("banger vm list shows those there are")
+			return nil, vm.Errorf(vm.CodeNotFound, "no %s's name matches %q", what, n).WithHint("banger %s list shows those there are", group)
 		}
 	}
-	return once(out), ids, nil
+	return once(out), nil
 }
 
 // filter selects VMs. Of patterns of one key any may match, of keys all must.

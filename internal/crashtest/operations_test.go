@@ -171,7 +171,7 @@ func operations() []operation {
 			return nil
 		}
 	}
-	return []operation{
+	return append(libraryDeletes(), []operation{
 		{name: "create", covers: []string{"vm-create"}, do: func(r *run) answer { return create(r, api.CreateRequest{Name: web}) }, kept: created(false)},
 		{name: "create and start", covers: []string{"vm-create"}, do: func(r *run) answer { return create(r, api.CreateRequest{Name: web, Start: true}) }, kept: created(true)},
 		{name: "the first create and start", bare: true, do: func(r *run) answer {
@@ -270,7 +270,7 @@ func operations() []operation {
 			r.w.k.reboot()
 			r.w.stranger = r.w.k.same(id)
 		}, kept: func(r *run, a answer) error { return stopped(r, answer{acked: true}) }},
-	}
+	}...)
 }
 
 // same starts, after a reboot, unrelated processes until one has the pid and the start time that a VMM had before.

@@ -180,6 +180,11 @@ func (c *Client) Build(ctx context.Context, r api.BuildRequest, onEvent func(vm.
 	return m.Image, nil
 }
 
+// DeleteImage deletes an image that no VM stands on.
+func (c *Client) DeleteImage(ctx context.Context, name string) error {
+	return c.json(ctx, "deleting image "+name, http.MethodDelete, path(api.PathImage, name), nil, nil)
+}
+
 // Kernels lists all kernels.
 func (c *Client) Kernels(ctx context.Context) (kernels []vm.Kernel, err error) {
 	err = c.json(ctx, "listing kernels", http.MethodGet, api.PathKernels, nil, &kernels)
@@ -196,6 +201,11 @@ func (c *Client) Import(ctx context.Context, r api.ImportRequest, onEvent func(v
 		return nil, vm.Errorf(vm.CodeInternal, "importing a kernel: the daemon's answer names no kernel")
 	}
 	return m.Kernel, nil
+}
+
+// DeleteKernel deletes a kernel that no VM boots from.
+func (c *Client) DeleteKernel(ctx context.Context, name string) error {
+	return c.json(ctx, "deleting kernel "+name, http.MethodDelete, path(api.PathKernel, name), nil, nil)
 }
 
 // Doctor has the daemon look at its host.

@@ -169,12 +169,29 @@ func (s *server) daemonRoutes(h huma.API) {
 	})
 }
 
+// libraryRef is the input of everything about one image or kernel.
+type libraryRef struct {
+	Ref string `path:"ref" doc:"its name"`
+}
+
 func (s *server) libraryRoutes(h huma.API) {
 	huma.Register(h, op("GET", api.PathImages, "image-list", "List images"), func(ctx context.Context, _ *empty) (*body[[]vm.Image], error) {
 		return answer(s.Images.List(ctx))
 	})
 	huma.Register(h, op("GET", api.PathKernels, "kernel-list", "List kernels"), func(ctx context.Context, _ *empty) (*body[[]vm.Kernel], error) {
 		return answer(s.Kernels.List(ctx))
+	})
+	huma.Register(h, op("DELETE", api.PathImage, "image-delete", "Delete an image that no VM stands on"), func(ctx context.Context, in *libraryRef) (*empty, error) {
+		if err := s.Images.Delete(ctx, in.Ref); err != nil {
+			return nil, fail(err)
+		}
+		return nil, nil
+	})
+	huma.Register(h, op("DELETE", api.PathKernel, "kernel-delete", "Delete a kernel that no VM boots from"), func(ctx context.Context, in *libraryRef) (*empty, error) {
+		if err := s.Kernels.Delete(ctx, in.Ref); err != nil {
+			return nil, fail(err)
+		}
+		return nil, nil
 	})
 	huma.Register(h, s.streamed("POST", api.PathBuild, "image-build", "Build an image from Debian packages"),
 		func(_ context.Context, in *struct{ Body api.BuildRequest }) (*huma.StreamResponse, error) {
