@@ -58,8 +58,14 @@ func (e *Engine) guardDisks(ctx context.Context) {
 				w.diskTrouble("")
 				continue
 			}
-			alive := e.Processes.Alive(e.Handles.Process(r.ID))
-			said, err := guardDisk(ctx, guard, e.overlay(r), alive)
+			var said string
+			var alive bool
+			err = w.overDisk(ctx, func() (err error) {
+				id := e.Handles.Process(r.ID)
+				alive = e.Processes.Alive(id) && !w.wasKilled(id)
+				said, err = guardDisk(ctx, guard, e.overlay(r), alive)
+				return err
+			})
 			if err != nil {
 				if ctx.Err() == nil && alive { // else the disk is being taken down, and who does it tells
 					e.Log.Warn("cannot guard a VM's disk", "vm", r.Name, "error", err)
@@ -71,8 +77,20 @@ func (e *Engine) guardDisks(ctx context.Context) {
 	}
 }
 
+// overDisk does what guard and kill may not do to a disk at the same time.
+func (w *worker) overDisk(ctx context.Context, do func() error) error {
+	select {
+	case w.disk <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-w.disk }()
+	return do()
+}
+
 // guardDisk looks at one disk and does what is needed; said is what is wrong with it, for the record. Whatever is wanted of
-// the VM, it writes while it lives, and nothing may wait for ever.
+// the VM, it writes while it lives, and nothing may wait for ever. One that was killed lives no more, though it may take
+// its time: frozen again, it never would end.
 func guardDisk(ctx context.Context, g disk.Guard, o disk.Overlay, alive bool) (said string, err error) {
 	h, err := g.Health(ctx, o)
 	if err != nil {

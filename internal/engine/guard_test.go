@@ -20,6 +20,7 @@ type guarded struct {
 	mu     sync.Mutex
 	health disk.Health
 	calls  []string
+	looks  int
 	flows  chan struct{} // while it is frozen: closed when what waits in it goes on or fails
 }
 
@@ -40,7 +41,14 @@ func (g *guarded) called() string {
 func (g *guarded) Health(context.Context, disk.Overlay) (disk.Health, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.looks++
 	return g.health, nil
+}
+
+func (g *guarded) looked() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.looks
 }
 
 func (g *guarded) frozen(to bool, call string) error {

@@ -28,10 +28,13 @@ func (w *worker) kill(ctx context.Context, r vm.VMRecord, id proc.Identity) erro
 	if err != nil {
 		return err
 	}
+	w.mu.Lock()
+	w.killed = id
+	w.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, killGrace)
 	defer cancel()
 	for {
-		derr := w.e.freeDisk(ctx, r)
+		derr := w.freeDisk(ctx, r)
 		err := within(ctx, killLook, func(ctx context.Context) error { return w.e.Processes.Wait(ctx, id) })
 		if err == nil {
 			return nil
@@ -44,21 +47,30 @@ func (w *worker) kill(ctx context.Context, r vm.VMRecord, id proc.Identity) erro
 
 // freeDisk ends the waiting of a VMM that was killed for a system disk that is frozen: it could not end before. What waits
 // goes on where there is room for it and fails where there is none: the disk was frozen because it would fill the host's.
-func (e *Engine) freeDisk(ctx context.Context, r vm.VMRecord) error {
-	d, err := e.disk(r.Disk)
+func (w *worker) freeDisk(ctx context.Context, r vm.VMRecord) error {
+	d, err := w.e.disk(r.Disk)
 	guard, ok := d.(disk.Guard)
 	if err != nil || !ok {
 		return err
 	}
-	o := e.overlay(r)
-	h, err := guard.Health(ctx, o)
-	switch {
-	case err == nil && !h.Frozen:
-		return nil
-	case err == nil && h.HostFree >= 2*guardReserve:
-		return guard.Thaw(ctx, o)
-	}
-	return errors.Join(err, guard.Abandon(ctx, o)) // which does nothing to a disk that is not frozen
+	o := w.e.overlay(r)
+	return w.overDisk(ctx, func() error {
+		h, err := guard.Health(ctx, o)
+		switch {
+		case err == nil && !h.Frozen:
+			return nil
+		case err == nil && h.HostFree >= 2*guardReserve:
+			return guard.Thaw(ctx, o)
+		}
+		return errors.Join(err, guard.Abandon(ctx, o)) // which does nothing to a disk that is not frozen
+	})
+}
+
+// wasKilled says that this process was told to end, whether it has or not.
+func (w *worker) wasKilled(id proc.Identity) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.killed == id && id != proc.Identity{}
 }
 
 // killNow ends the machine from outside the worker, which notices: a forced stop does not wait for a gentle one.

@@ -78,6 +78,23 @@ func TestTheEndOfAFrozenVM(t *testing.T) {
 	})
 }
 
+// While a killed VMM takes its time, the disk that was abandoned for its sake is not frozen again: it would wait for that.
+func TestTheGuardLeavesAKilledVMAlone(t *testing.T) {
+	w, d, r := frozen(t)
+	dies := make(chan struct{})
+	w.host.Rule(fake.Rules{Kill: func(vmm.Config) <-chan struct{} { return dies }})
+	_, err := d.Delete(t.Context(), "web")
+	must(t, err)
+	w.store.want(t, "freeze abandon")
+	for looks := w.store.looked(); w.store.looked() < looks+10; {
+		time.Sleep(time.Millisecond)
+	}
+	w.store.want(t, "freeze abandon")
+	close(dies)
+	d.untilGone(r.ID)
+	w.nothingLeft()
+}
+
 // What waits for room goes on when there is some, whatever is wanted of the VM meanwhile.
 func TestAStoppingVMIsThawed(t *testing.T) {
 	w, d, r := frozen(t)

@@ -28,6 +28,7 @@ type worker struct {
 	firstLook sync.Once
 	recovered chan struct{} // closed after the first round
 	halting   chan struct{} // holds a token while the machine is being halted or set going
+	disk      chan struct{} // holds a token while guard or kill see to the system disk
 
 	recovering  bool              // until the first look after the daemon's start; the goroutine's own
 	attached    *network.Attached // what the start that is under way has attached; the goroutine's own
@@ -42,6 +43,7 @@ type worker struct {
 	attended   proc.Identity // the process somebody stays with
 	exit       *exit         // how it ended
 	startError error         // of the last start that failed: the record has its words, this its code and hint
+	killed     proc.Identity // the process that was killed last
 	trouble    string        // what is wrong with the running VM's disk; empty when nothing is
 	agent      *agent        // session to the guest; nil when no process is known
 	ready      bool          // the agent was configured
@@ -59,7 +61,7 @@ type stopHint struct {
 }
 
 func newWorker(e *Engine, id vm.ID, recovering bool) *worker {
-	w := &worker{e: e, id: id, wake: make(chan struct{}, 1), ended: make(chan struct{}), looked: make(chan struct{}), recovered: make(chan struct{}), halting: make(chan struct{}, 1), recovering: recovering}
+	w := &worker{e: e, id: id, wake: make(chan struct{}, 1), ended: make(chan struct{}), looked: make(chan struct{}), recovered: make(chan struct{}), halting: make(chan struct{}, 1), disk: make(chan struct{}, 1), recovering: recovering}
 	w.session.over = recovering // a session dies with its daemon
 	w.poke()
 	return w
