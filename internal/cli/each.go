@@ -33,15 +33,7 @@ func eachCommand(a *app, cmd *cobra.Command, e each) *cobra.Command {
 	quiet := quietFlag(cmd)
 	all := cmd.Flags().BoolP("all", "a", false, "all VMs there are")
 	cmd.ValidArgsFunction = a.completeVMs(0)
-	cmd.Args = func(cmd *cobra.Command, names []string) error {
-		switch {
-		case *all && len(names) > 0:
-			return usage(cmd, "--all and names contradict each other")
-		case *all:
-			return nil
-		}
-		return oneOrMore("NAME")(cmd, names)
-	}
+	cmd.Args = namesOr(all)
 	cmd.RunE = func(cmd *cobra.Command, given []string) error {
 		if *all {
 			given = []string{"*"}
@@ -63,6 +55,19 @@ func eachCommand(a *app, cmd *cobra.Command, e each) *cobra.Command {
 		})
 	}
 	return cmd
+}
+
+// namesOr are the arguments of a command that takes names, or all there are.
+func namesOr(all *bool) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, names []string) error {
+		switch {
+		case *all && len(names) > 0:
+			return usage(cmd, "--all and names contradict each other")
+		case *all:
+			return nil
+		}
+		return oneOrMore("NAME")(cmd, names)
+	}
 }
 
 // by is e done by id where that is known: a name can have changed hands while its user was asked.

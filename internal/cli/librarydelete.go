@@ -62,15 +62,7 @@ func deleteCommand(a *app, l library, cmd *cobra.Command) *cobra.Command {
 	all := cmd.Flags().BoolP("all", "a", false, "all "+l.noun+"s there are")
 	yes := cmd.Flags().BoolP("yes", "y", false, "delete what --all or a pattern selects without a question")
 	cmd.ValidArgsFunction = a.completeLibrary(l)
-	cmd.Args = func(cmd *cobra.Command, names []string) error {
-		switch {
-		case *all && len(names) > 0:
-			return usage(cmd, "--all and names contradict each other")
-		case *all:
-			return nil
-		}
-		return oneOrMore("NAME")(cmd, names)
-	}
+	cmd.Args = namesOr(all)
 	cmd.RunE = func(cmd *cobra.Command, given []string) error {
 		for _, n := range given {
 			if err := checkPattern(n); isPattern(n) && err != nil {
