@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"regexp"
 	"slices"
@@ -16,7 +17,8 @@ const chances = 3
 // failure is what failed in a package.
 type failure struct {
 	tests []string
-	whole bool // it ended before all its tests did, by a panic or by time: nobody knows which did not run
+	words map[string]string // what each of them said
+	whole bool              // it ended before all its tests did, by a panic or by time: nobody knows which did not run
 	built bool
 }
 
@@ -24,7 +26,7 @@ type failures map[string]*failure
 
 func (f failures) of(pkg string) *failure {
 	if f[pkg] == nil {
-		f[pkg] = &failure{built: true}
+		f[pkg] = &failure{built: true, words: map[string]string{}}
 	}
 	return f[pkg]
 }
@@ -54,38 +56,65 @@ func (f *failure) leaves() []string {
 	return leaves
 }
 
-// again are the runs that show whether it was chance; none = it was not.
+// again are the runs that show whether it was chance; none = it was not. Where many subtests of one test fail together,
+// as they do when what they share breaks, that is one chance: the tests above them are run.
 func (f failures) again() []test {
-	var runs []test
-	for pkg, failed := range f {
-		if !failed.built {
-			return nil
+	for depth := f.depth(); depth >= 0; depth-- {
+		if runs, ok := f.runs(depth); !ok || len(runs) <= chances {
+			return runs
 		}
-		switch leaves := failed.leaves(); {
-		case failed.whole:
+	}
+	return nil
+}
+
+// depth is how far down the lowest test lies that failed.
+func (f failures) depth() int {
+	deepest := 0
+	for _, failed := range f {
+		for _, t := range failed.tests {
+			deepest = max(deepest, strings.Count(t, "/"))
+		}
+	}
+	return deepest
+}
+
+// runs are what failed, with what lies deeper told by the test above it; false = what did not build cannot be run.
+func (f failures) runs(depth int) ([]test, bool) {
+	var runs []test
+	for _, pkg := range slices.Sorted(maps.Keys(f)) {
+		failed := f[pkg]
+		if !failed.built {
+			return nil, false
+		}
+		if failed.whole {
 			runs = append(runs, test{Package: pkg})
-		default:
-			for _, t := range leaves {
+			continue
+		}
+		for _, t := range failed.leaves() {
+			t = strings.Join(head(strings.Split(t, "/"), depth+1), "/")
+			if !slices.Contains(runs, test{pkg, t}) {
 				runs = append(runs, test{pkg, t})
 			}
 		}
 	}
-	if len(runs) > chances {
-		return nil
-	}
-	return runs
+	return runs, true
 }
+
+func head(s []string, n int) []string { return s[:min(n, len(s))] }
 
 // runAgain runs what failed once more.
 func runAgain(record *json.Encoder, failed failures, args []string) error {
 	runs := failed.again()
 	if len(runs) == 0 {
+		failed.sum(os.Stdout)
 		return fmt.Errorf("nothing is run again: more than %d tests failed, or one did not build", chances)
 	}
 	for _, t := range runs {
 		fmt.Fprintf(os.Stdout, "\n== once more, alone: %s %s\n", t.Package, t.Test)
 		p := newPrinter(os.Stdout, record, verbose(args))
 		if err := run(p, only(args, t)); err != nil {
+			failed.sum(os.Stdout)
+			p.failed.sum(os.Stdout)
 			return err
 		}
 		if err := record.Encode(outcome{test: t, Again: true}); err != nil {

@@ -20,6 +20,7 @@ func TestAgain(t *testing.T) {
 		{"the leaf", fail("TestA/b") + fail("TestA") + end, []test{{"x", "TestA/b"}}},
 		{"two", fail("TestA") + fail("TestAB") + end, []test{{"x", "TestA"}, {"x", "TestAB"}}},
 		{"too many", fail("TestA") + fail("TestB") + fail("TestC") + fail("TestD") + end, nil},
+		{"many below one", fail("TestA/b/1") + fail("TestA/b/2") + fail("TestA/b/3") + fail("TestA/b/4") + fail("TestA/b") + fail("TestA/c") + fail("TestA") + end, []test{{"x", "TestA/b"}, {"x", "TestA/c"}}},
 		{"a panic", `{"Action":"output","Package":"x","Test":"TestA","Output":"panic: oh\n"}` + "\n" + fail("TestA") + end, []test{{"x", ""}}},
 		{"an end without a test's", end, []test{{"x", ""}}},
 		{"no build", `{"Action":"fail","Package":"x","FailedBuild":"x"}`, nil},
@@ -30,6 +31,26 @@ func TestAgain(t *testing.T) {
 		if got := p.failed.again(); !slices.Equal(got, c.want) {
 			t.Errorf("%s: %v, want %v", c.what, got, c.want)
 		}
+	}
+}
+
+func TestSum(t *testing.T) {
+	p := newPrinter(&bytes.Buffer{}, json.NewEncoder(&bytes.Buffer{}), true)
+	play(t, p, first)
+	for range sumTests {
+		p.failed.note(event{Action: "fail", Package: "y", Test: "TestMany" + strings.Repeat("y", len(p.failed.of("y").tests))})
+	}
+	var out bytes.Buffer
+	p.failed.sum(&out)
+	if got := out.String(); !strings.HasPrefix(got, "== failed: x TestBad\n   x_test.go:5: broken\n== failed: y TestMany\n") || !strings.HasSuffix(got, "\n== failed: 1 more\n") {
+		t.Error(got)
+	}
+	long := "=== RUN   TestA\n" + strings.Repeat("    a.go:1: "+strings.Repeat("w", 2*sumWidth)+"\n", 9) + "more\n"
+	if got := lastWords(long); len(got) != sumLines || len([]rune(got[0])) > sumWidth+1 || !strings.HasPrefix(got[0], "a.go:1: w") {
+		t.Errorf("%q", got)
+	}
+	if got := lastWords("panic: oh\n"); len(got) != 1 || got[0] != "panic: oh" {
+		t.Errorf("%q", got)
 	}
 }
 

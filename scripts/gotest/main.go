@@ -55,6 +55,9 @@ func recordAll(file string, args []string) (err error) {
 	}
 	p := newPrinter(os.Stdout, record, verbose(args))
 	if err := run(p, args); err == nil || !again {
+		if err != nil && verbose(args) {
+			p.failed.sum(os.Stdout)
+		}
 		return err
 	}
 	return runAgain(record, p.failed, args)

@@ -67,9 +67,12 @@ func (p *printer) line(b []byte) error {
 		}
 		said := p.said[t]
 		delete(p.said, t)
-		if e.Action == "fail" && !p.verbose {
-			if err := p.print(frameless(said)); err != nil {
-				return err
+		if e.Action == "fail" {
+			p.failed.of(t.Package).words[t.Test] = said
+			if !p.verbose {
+				if err := p.print(frameless(said)); err != nil {
+					return err
+				}
 			}
 		}
 		return p.record.Encode(outcome{test: t, Skipped: e.Action == "skip", Why: why(said)})
