@@ -53,17 +53,18 @@ func (m *matrix) rememberHolds(t *testing.T, state string) {
 }
 
 // heldByTheDaemon holds a daemon that is quiet, or will be in a moment, against a fresh one with the same VM. It is not while
-// the VM's guest is to be reached, because it boots or is paused.
+// the VM boots or is paused: somebody waits for its guest. One that runs must be reached.
 func (m *matrix) heldByTheDaemon(t *testing.T, o operation) {
 	t.Helper()
 	b := m.with(t)
 	state := atRest
 	for _, v := range b.list() {
-		switch {
-		case v.State == vm.StateStarting, v.State == vm.StatePaused, v.State == vm.StateRunning && !b.show(v.Name).Observed.Ready:
+		switch v.State {
+		case vm.StateStarting, vm.StatePaused:
 			return
-		case v.State == vm.StateRunning:
+		case vm.StateRunning:
 			state = running
+			b.untilAdopted(v.Name)
 		}
 	}
 	pid := b.daemonPID()
