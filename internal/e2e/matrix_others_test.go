@@ -3,7 +3,6 @@ package e2e
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -29,11 +28,15 @@ var victims = []victim{theVMM, theClient}
 // strike kills somebody else as soon as the daemon has passed the point. Where there is no VMM yet, it is the client.
 // Then the daemon is stopped as by a person, so that what it was at is over, and the next one has the word.
 func (m *matrix) strike(t *testing.T, o operation, p point, v victim) (met bool) {
-	m.be(t, o.before)
+	m.begin(t, o)
 	_, _, _ = m.run(nil, "daemon", "stop")
 	_ = os.Remove(m.trace)
+	env := []string{act.TraceEnv + "=" + m.trace}
+	if len(o.first) > 0 {
+		_, _ = m.runWith(t, env, o.first)
+	}
 	cmd := m.with(t).command(o.args...)
-	cmd.Env = append(cmd.Env, act.TraceEnv+"="+m.trace)
+	cmd.Env = append(cmd.Env, env...)
 	cmd.WaitDelay = 5 * time.Second
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
@@ -43,6 +46,9 @@ func (m *matrix) strike(t *testing.T, o operation, p point, v victim) (met bool)
 	ended := make(chan struct{})
 	go func() {
 		_ = cmd.Wait()
+		if o.goes != nil {
+			o.goes(m)
+		}
 		close(ended)
 	}()
 	for over := false; !met && !over; {
@@ -80,63 +86,13 @@ func (m *matrix) strike(t *testing.T, o operation, p point, v victim) (met bool)
 // passed says whether the trace has the point by now.
 func (m *matrix) passed(t *testing.T, p point) bool {
 	t.Helper()
-	text, err := os.ReadFile(m.trace)
-	if err != nil && !os.IsNotExist(err) {
-		t.Fatal(err)
-	}
 	n := 0
-	for label := range strings.FieldsSeq(string(text)) {
+	for _, label := range m.traced(t) {
 		if label == p.label {
 			n++
 		}
 	}
 	return n >= p.n
-}
-
-// judge holds the VM against what it may be after the deaths, and what is left of it; then comes the ending.
-func (m *matrix) judge(t *testing.T, o operation, e ending, code int, noVMM bool) {
-	t.Helper()
-	had := o.before != absent
-	b := m.with(t)
-	is := m.settle(t, o)
-	lost := func(what string) {
-		t.Helper()
-		m.result(o).Lost++
-		t.Error(what)
-	}
-	switch {
-	case is == absent && had && !strings.HasPrefix(o.name, "delete"):
-		lost("the VM is lost")
-	case is == absent && code == 0 && !o.rm && !strings.HasPrefix(o.name, "delete"):
-		lost("the command succeeded, and there is no VM")
-	case is != absent && (o.rm || code == 0 && strings.HasPrefix(o.name, "delete")):
-		t.Errorf("it is %s and ought to be gone", is)
-	case noVMM && is == running:
-		t.Error("it runs, and its VMM was killed")
-	}
-	if is == absent {
-		m.nothingLeft(t, o)
-		return
-	}
-	if is == running {
-		m.nothingMore(t, o)
-	} else {
-		m.nothingHeld(t, o)
-	}
-	if e == startedUp {
-		b.ok("vm", "start", "-q", subject)
-		if had {
-			if got := b.ok("vm", "exec", subject, "--", "cat", "/root/mark"); got != "kept\n" {
-				lost(fmt.Sprintf("its data is %q", got))
-			}
-		} else {
-			b.ok("vm", "exec", subject, "--", "sh", "-c", "echo kept > /root/mark; sync")
-		}
-	}
-	if e == deleted || !had {
-		b.ok("vm", "delete", "-q", subject)
-		m.nothingLeft(t, o)
-	}
 }
 
 // killVMM kills what runs of the VM, be it the VMM or the jailer that is about to become one, and names the programs.

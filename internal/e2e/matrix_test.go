@@ -1,61 +1,19 @@
 package e2e
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
-	"strings"
 	"testing"
-	"time"
 
 	"banger/internal/act"
 	"banger/internal/crashtest"
 	"banger/internal/testhost"
 	"banger/internal/vm"
 )
-
-// everyEnv says how thin the matrix is: N takes every N-th point, 1 all of them. What is left out is printed.
-const (
-	everyEnv     = "BANGER_CRASH_EVERY"
-	defaultEvery = 4 // a case takes a boot as often as not
-)
-
-// othersEvery says how much thinner it is for those who die without the daemon.
-const othersEvery = 4
-
-// operation is a command whose daemon is killed at each point that it passes.
-type operation struct {
-	name   string
-	before string // what the VM is at the beginning: absent, stopped, running, paused
-	args   []string
-	rm     bool // the VM goes with its session
-}
-
-const (
-	absent  = "absent"
-	stopped = "stopped"
-	running = "running"
-	paused  = "paused"
-
-	subject = "crash" // the VM's name
-)
-
-var operations = []operation{
-	{"run", absent, []string{"vm", "run", "-d", "-q", "--name", subject}, false},
-	{"run --rm", absent, []string{"vm", "run", "--rm", "-q", "--name", subject, "--", "true"}, true},
-	{"delete, stopped", stopped, []string{"vm", "delete", "-q", subject}, false},
-	{"start", stopped, []string{"vm", "start", "-q", subject}, false},
-	{"stop", running, []string{"vm", "stop", "-q", subject}, false},
-	{"kill", running, []string{"vm", "kill", "-q", subject}, false},
-	{"pause", running, []string{"vm", "pause", "-q", subject}, false},
-	{"resume", paused, []string{"vm", "resume", "-q", subject}, false},
-	{"reset", stopped, []string{"vm", "reset", "-q", subject}, false},
-	{"delete", running, []string{"vm", "delete", "-q", subject}, false},
-}
 
 // ending is what happens after the daemon's death.
 type ending string
@@ -81,52 +39,37 @@ func (p point) String() string { return p.label + "#" + strconv.Itoa(p.n) }
 // matrix is a root in which one VM is made and lost, again and again.
 type matrix struct {
 	*box
-	trace    string                       // the points that armed processes passed
-	baseline testhost.Snapshot            // the host without the VM
-	ids      map[string]bool              // of the VMs there were: what they held is named by them
-	results  map[string]*crashtest.Result // by operation
-	missed   int                          // points that were not met
-	next     int                          // of endings
+	trace      string                       // the points that armed processes passed
+	baseline   testhost.Snapshot            // the host without the VM
+	ids        map[string]bool              // of the VMs there were: what they held is named by them
+	holds      map[string]descriptorKinds   // of a fresh daemon, with the VM running and not
+	results    map[string]*crashtest.Result // by operation
+	operations []operation
+	was        int // the pid of the VMM before a restart by policy
+	missed     int // points that were not met
+	next       int // of endings
 }
 
 // TestMatrix kills the shipped daemon at the points that each operation really passes, on this host's kernel. Whatever
 // happened, the next command finds a VM that is what its record says, its data is there, and after a delete nothing is.
 func TestMatrix(t *testing.T) {
-	m := &matrix{box: newBox(t), ids: map[string]bool{}, results: map[string]*crashtest.Result{}}
-	m.trace = filepath.Join(m.root, "trace")
-	t.Cleanup(func() { _ = os.Remove(m.trace) })
-	m.be(t, running) // what is made once in a root is not made again
-	m.be(t, absent)
+	which := newChoice(t)
+	t.Logf("these points again: %v", which)
+	m := newMatrix(t)
+	m.next = which.offset / which.every
 	passed := map[string][]point{}
-	for _, o := range operations {
-		m.be(t, o.before)
+	for _, o := range m.operations {
+		m.begin(t, o)
 		passed[o.name] = m.points(t, o)
 	}
-	m.be(t, absent)
-	_, _, _ = m.run(nil, "daemon", "stop")
-	m.baseline = m.look(t)
-
-	every := defaultEvery
-	if text := os.Getenv(everyEnv); text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 {
-			t.Fatalf("%s=%s: want a number of at least 1", everyEnv, text)
-		}
-		every = n
-	}
 	left := 0
-	for _, o := range operations {
-		for i, p := range passed[o.name] {
-			launched := strings.HasSuffix(p.label, ":process:made") // what runs is the jailer yet, where there is one
-			if i%every != 0 && !launched {
-				left++
-				continue
-			}
-			m.try(t, o, p, "", func(t *testing.T) bool { return m.crash(t, o, p) })
-			if v := victims[i/every/othersEvery%len(victims)]; launched {
-				m.try(t, o, p, theVMM, func(t *testing.T) bool { return m.strike(t, o, p, theVMM) })
-			} else if i/every%othersEvery == 1 {
-				m.try(t, o, p, v, func(t *testing.T) bool { return m.strike(t, o, p, v) })
+	for nth, o := range m.operations {
+		turns := which.of(nth, o, passed[o.name])
+		left += len(passed[o.name]) - len(turns)
+		for _, p := range turns {
+			m.try(t, o, p.point, "", func(t *testing.T) bool { return m.crash(t, o, p.point) })
+			if p.victim != "" {
+				m.try(t, o, p.point, p.victim, func(t *testing.T) bool { return m.strike(t, o, p.point, p.victim) })
 			}
 		}
 	}
@@ -135,8 +78,29 @@ func TestMatrix(t *testing.T) {
 		t.Errorf("%d points were not met again, %d were", m.missed, sum.Cases)
 	}
 	if left > 0 {
-		t.Logf("left out: %d points (%s=%d)", left, everyEnv, every)
+		t.Logf("left out: %d points (%v)", left, which)
 	}
+}
+
+// newMatrix is a root in which what is made once is made, and it is known what is on the host without the VM, and what a fresh daemon holds.
+func newMatrix(t *testing.T) *matrix {
+	t.Helper()
+	m := &matrix{box: newBox(t), ids: map[string]bool{}, results: map[string]*crashtest.Result{}, holds: map[string]descriptorKinds{}}
+	m.trace = filepath.Join(m.root, "trace")
+	t.Cleanup(func() { _ = os.Remove(m.trace) })
+	m.operations = operations
+	if testhost.Alone() {
+		t.Log("images and kernels are no other here than on the host: their operations are left to it")
+	} else {
+		m.operations = append(slices.Clone(operations), libraryOperations(librarySource(t))...)
+	}
+	m.be(t, running)
+	m.rememberHolds(t, running)
+	m.be(t, absent)
+	m.rememberHolds(t, atRest)
+	_, _, _ = m.run(nil, "daemon", "stop")
+	m.baseline = m.look(t)
+	return m
 }
 
 // try runs one case, which says whether its point was met.
@@ -151,45 +115,23 @@ func (m *matrix) try(t *testing.T, o operation, p point, v victim, one func(*tes
 	}
 }
 
-// armed runs a command whose daemon, started by it, is told by variables where to die and what to tell.
-func (m *matrix) armed(t *testing.T, env []string, args []string) (stderr string, code int) {
+// begin brings about what an operation begins with.
+func (m *matrix) begin(t *testing.T, o operation) {
 	t.Helper()
-	_, _, _ = m.run(nil, "daemon", "stop")
-	_ = os.Remove(m.trace)
-	cmd := m.with(t).command(args...)
-	cmd.Env = append(append(cmd.Env, act.TraceEnv+"="+m.trace), env...)
-	cmd.WaitDelay = 5 * time.Second
-	var errs bytes.Buffer
-	cmd.Stderr = &errs
-	err := cmd.Run()
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) && !errors.Is(err, exec.ErrWaitDelay) {
-		t.Fatalf("banger %v: %v", args, err)
-	}
-	return errs.String(), cmd.ProcessState.ExitCode()
-}
-
-// points runs an operation to its end and returns the points that its daemon passed.
-func (m *matrix) points(t *testing.T, o operation) []point {
-	t.Helper()
-	if errs, code := m.armed(t, nil, o.args); code != 0 {
-		t.Fatalf("banger %v: exit code %d\n%s", o.args, code, errs)
-	}
-	text, err := os.ReadFile(m.trace)
-	if err != nil {
-		t.Fatal(err)
-	}
-	count := map[string]int{}
-	var points []point
-	for label := range strings.FieldsSeq(string(text)) {
-		operation, _, _ := strings.Cut(label, ":")
-		if operation == "launch" || operation == "daemon-start" && o.name != operations[0].name {
-			continue // the CLI's own; and once is enough
+	m.be(t, o.before)
+	for _, v := range m.with(t).list() {
+		has, err := vm.ParseRestart(v.Spec.Restart)
+		want, wantErr := vm.ParseRestart(o.policy)
+		if err := errors.Join(err, wantErr); err != nil {
+			t.Fatal(err)
 		}
-		count[label]++
-		points = append(points, point{label, count[label]})
+		if v.Name == subject && has != want {
+			m.with(t).ok("vm", "set", "--restart", want.When, subject)
+		}
 	}
-	return points
+	if o.prepare != nil {
+		o.prepare(m, t)
+	}
 }
 
 // be brings the VM to a state by ordinary commands, with a mark on its work disk.
@@ -242,8 +184,8 @@ func (b *box) list() (records []vm.VMRecord) {
 
 // crash is one case, unless the point is not met.
 func (m *matrix) crash(t *testing.T, o operation, p point) (met bool) {
-	m.be(t, o.before)
-	_, code := m.armed(t, []string{act.CrashEnv + "=" + p.String()}, o.args)
+	m.begin(t, o)
+	_, code, _ := m.armed(t, []string{act.CrashEnv + "=" + p.String()}, o)
 	if !m.died(t, p) {
 		t.Logf("%s was not passed this time", p)
 		m.missed++
@@ -253,39 +195,15 @@ func (m *matrix) crash(t *testing.T, o operation, p point) (met bool) {
 		m.ids[d.Name()] = true
 	}
 	m.result(o).Cases++
-	e := endings[m.next%len(endings)]
-	m.next++
+	e := restarted
+	if !o.library {
+		e = endings[m.next%len(endings)]
+		m.next++
+	}
 	t.Logf("exit code %d; then %s", code, e)
 	if e == bothDie {
 		m.killVMM(t)
 	}
 	m.judge(t, o, e, code, e == bothDie)
 	return true
-}
-
-// died says whether the daemon was killed at the point. No armed one is left afterwards: the command may have started
-// another to tidy up.
-func (m *matrix) died(t *testing.T, p point) bool {
-	t.Helper()
-	_, _, _ = m.run(nil, "daemon", "stop")
-	text, err := os.ReadFile(m.trace)
-	if err != nil {
-		t.Fatal(err)
-	}
-	labels := strings.Fields(string(text))
-	n := 0
-	for i, label := range labels {
-		if label != p.label {
-			continue
-		}
-		if n++; n < p.n {
-			continue
-		}
-		// A killed process passes no more points: what comes after is another's, and begins with how that was launched.
-		if i+1 < len(labels) && !strings.HasPrefix(labels[i+1], "launch:") {
-			t.Fatalf("it was not killed at %s, but went on to %s", p, labels[i+1])
-		}
-		return true
-	}
-	return false
 }

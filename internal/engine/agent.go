@@ -25,6 +25,8 @@ type agent struct {
 	stop context.CancelFunc
 	one  chan struct{} // a token: whoever has it may begin a session
 
+	deafAfter time.Duration // as the constant says; less in tests
+
 	mu  sync.Mutex
 	mux *guest.Mux // the session, if there is one
 }
@@ -32,9 +34,14 @@ type agent struct {
 // handshakeWait bounds the beginning of a session with a guest that runs; a booting one is bounded by its start.
 const handshakeWait = 30 * time.Second
 
+// deafAfter is when a connection over which no answer came is given up for another one: a guest that was paused while daemons
+// came and went may read what it is sent and answer nothing, until its host connects anew. It is more than the slowest guest
+// that is up takes to answer; one that boots does not care.
+const deafAfter = 10 * time.Second
+
 func newAgent(d vmm.Driver, ref vmm.Ref) *agent {
 	ctx, stop := context.WithCancel(context.Background())
-	a := &agent{driver: d, ref: ref, ctx: ctx, stop: stop, one: make(chan struct{}, 1)}
+	a := &agent{driver: d, ref: ref, ctx: ctx, stop: stop, one: make(chan struct{}, 1), deafAfter: deafAfter}
 	a.client = guest.NewClient(a.dial)
 	return a
 }
@@ -70,11 +77,10 @@ func (a *agent) session(ctx context.Context) (*guest.Mux, error) {
 		ctx, cancel = context.WithTimeout(ctx, handshakeWait)
 		defer cancel()
 	}
-	conn, err := a.driver.DialAgent(ctx, a.ref)
-	if err != nil {
-		return nil, err
+	mux, err := a.begin(ctx)
+	for errors.Is(err, errDeaf) {
+		mux, err = a.begin(ctx)
 	}
-	mux, err := guest.NewMux(ctx, conn)
 	if err != nil {
 		return nil, err
 	}
@@ -86,6 +92,23 @@ func (a *agent) session(ctx context.Context) (*guest.Mux, error) {
 	}
 	a.mux = mux
 	return mux, nil
+}
+
+var errDeaf = errors.New("the guest does not answer on this connection")
+
+// begin begins a session over one connection; errDeaf when another one is to be tried.
+func (a *agent) begin(ctx context.Context) (*guest.Mux, error) {
+	conn, err := a.driver.DialAgent(ctx, a.ref)
+	if err != nil {
+		return nil, err
+	}
+	patient, cancel := context.WithTimeout(ctx, a.deafAfter)
+	defer cancel()
+	mux, err := guest.NewMux(patient, conn)
+	if err != nil && patient.Err() != nil && ctx.Err() == nil {
+		return nil, errDeaf
+	}
+	return mux, err
 }
 
 // alive is the session that has not broken.

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -56,7 +57,7 @@ var extras = map[string]extra{
 			"TestTheVMMIsKilled",            // and a guest that ends by itself
 			"TestKilledClientLeavesNothing", // run --rm cut off
 			"TestAVMHoldsItsOwnOnly",        // descriptors, through the jailer
-			"TestMatrix",                    // the daemon, the VMM and the client killed at points that they pass
+			"TestMatrix",                    // the daemon, the VMM and the client killed at points that they pass; not those of images and kernels
 		},
 		skip: "TestInOneVM/(orphans|twenty|modules|disks|logs)|TestTheDaemonIsKilled/both", // the latter the seed scenario has
 	},
@@ -129,9 +130,14 @@ func (l *Lab) run(t *testing.T, pkg string) {
 	if len(more.tests) > 0 {
 		t.Logf("of %s only these are run here: %s, without %s", pkg, strings.Join(more.tests, ", "), more.skip)
 	}
+	offset, err := crashtest.Offset(l.Repo) // there is no commit in there
+	if err != nil {
+		t.Fatal(err)
+	}
 	tests := l.command(ctx, where{dir: filepath.Join(RepoDir, pkg), env: append([]string{
 		"CI=true", "BANGER_TEST_LAB=1", "BANGER_TEST_REAL=1", "BANGER_TEST_REQUIRE=" + strings.Join(required, ","),
 		"BANGER_FIRECRACKER_DIR=" + FirecrackerDir, crashtest.ResultsEnv + "=" + resultsFile,
+		crashtest.OffsetEnv + "=" + strconv.Itoa(offset),
 	}, more.env...)}, filepath.Join(RepoDir, testBinary(pkg)), "-test.v=test2json", "-test.paniconexit0", "-test.timeout="+suiteTime.String(), "-test.run="+cmp.Or(wanted, more.pattern()), "-test.skip="+more.skip)
 	events := exec.CommandContext(ctx, "go", "tool", "test2json", "-t", "-p", pkg) // without -t no test says how long it took
 	events.Dir = l.Repo

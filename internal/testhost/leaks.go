@@ -20,7 +20,7 @@ func Alone() bool { return os.Getenv("BANGER_TEST_LAB") == "1" }
 const grace = 3 * time.Second
 
 // Leaks makes the test fail when it leaves something on the host: a process, mount, loop or device-mapper device,
-// link, nftables rule, cgroup or bound socket that was not there when Leaks was called, and that names the test's own
+// link, nftables rule, network namespace, cgroup or bound socket that was not there when Leaks was called, and that names the test's own
 // temporary directory (command line, environment, working directory, path) or one of marks: another directory, a VM's
 // id. Tests of other packages run at the same time; what names none of these is theirs.
 //
@@ -65,7 +65,7 @@ func leftAfter(before Snapshot, marks []string, grace time.Duration) (Snapshot, 
 	defer cancel()
 	look := func() (Snapshot, error) {
 		after, err := Take()
-		return after.Minus(before).only(func(i Item) bool { return i.mentions(marks) }), err
+		return after.Minus(before).only(func(i Item) bool { return i.Mentions(marks) }), err
 	}
 	left, err := look()
 	if err != nil {

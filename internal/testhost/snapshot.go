@@ -18,9 +18,10 @@ import (
 
 // Item is one thing on the host that a test could leave behind.
 type Item struct {
-	Kind string // process, mount, loop, dm, link, nft, cgroup, socket, file
+	Kind string // process, mount, loop, dm, link, nft, netns, cgroup, socket, file
 	Text string // what it is, for people; two items of one kind and text are the same thing
 
+	id     string        // what stands for the text where that can change
 	proc   proc.Identity // of a process
 	search string        // also looked at for marks: a process's environment and working directory
 }
@@ -29,10 +30,15 @@ func (i Item) String() string { return i.Kind + "  " + i.Text }
 
 type key struct{ kind, text string }
 
-func (i Item) key() key { return key{i.Kind, i.Text} }
+func (i Item) key() key {
+	if i.id != "" {
+		return key{i.Kind, i.id}
+	}
+	return key{i.Kind, i.Text}
+}
 
-// mentions says whether the item names one of these.
-func (i Item) mentions(marks []string) bool {
+// Mentions says whether the item, or the process that it is or is kept by, names one of these.
+func (i Item) Mentions(marks []string) bool {
 	return slices.ContainsFunc(marks, func(m string) bool {
 		return strings.Contains(i.Text, m) || strings.Contains(i.search, m)
 	})
@@ -44,7 +50,7 @@ type Snapshot []Item
 // Take looks at the host. Of files it sees the names below dirs. What this user may not see is left out.
 func Take(dirs ...string) (Snapshot, error) {
 	var s Snapshot
-	for _, look := range []func() (Snapshot, error){processes, mounts, loops, mappers, links, rules, cgroups, sockets} {
+	for _, look := range []func() (Snapshot, error){processes, mounts, loops, mappers, links, rules, networks, cgroups, sockets} {
 		items, err := look()
 		if err != nil {
 			return nil, fmt.Errorf("take a snapshot of the host: %w", err)
@@ -100,22 +106,30 @@ func processes() (Snapshot, error) {
 	}
 	var s Snapshot
 	for _, id := range ids {
-		args, err := proc.Args(id.PID)
-		if err != nil || id.PID == os.Getpid() {
-			continue
+		if i, err := processItem(id); err == nil && id.PID != os.Getpid() {
+			s = append(s, i)
 		}
-		dir := "/proc/" + strconv.Itoa(id.PID)
-		env, _ := os.ReadFile(dir + "/environ") // another user's: nothing of it
-		cwd, _ := os.Readlink(dir + "/cwd")
-		s = append(s, Item{
-			Kind:   "process",
-			Text:   fmt.Sprintf("%d (started at %d) %s", id.PID, id.StartTime, strings.Join(args, " ")),
-			proc:   id,
-			search: string(env) + "\x00" + cwd,
-		})
 	}
 	return s, nil
 }
+
+// processItem is one process with what it was started with; proc.ErrGone when it has ended.
+func processItem(id proc.Identity) (Item, error) {
+	args, err := proc.Args(id.PID)
+	if err != nil {
+		return Item{}, err
+	}
+	env, _ := os.ReadFile(procDir(id) + "/environ") // another user's: nothing of it
+	cwd, _ := os.Readlink(procDir(id) + "/cwd")
+	return Item{
+		Kind:   "process",
+		Text:   fmt.Sprintf("%d (started at %d) %s", id.PID, id.StartTime, strings.Join(args, " ")),
+		proc:   id,
+		search: string(env) + "\x00" + cwd,
+	}, nil
+}
+
+func procDir(id proc.Identity) string { return "/proc/" + strconv.Itoa(id.PID) }
 
 func mounts() (Snapshot, error) {
 	b, err := os.ReadFile("/proc/self/mounts")

@@ -212,6 +212,61 @@ func TestTakeOfNoDirectory(t *testing.T) {
 	}
 }
 
+// TestNetworkNamespaceIsSeen makes real ones: one kept by a process, one by a path.
+func TestNetworkNamespaceIsSeen(t *testing.T) {
+	Need(t, Root)
+	for what, leak := range map[string]func(t *testing.T, dir string) (undo func()){
+		" of ": func(t *testing.T, dir string) func() {
+			c := exec.Command("tail", "-f", "/dev/null", dir)
+			c.SysProcAttr = &unix.SysProcAttr{Cloneflags: unix.CLONE_NEWNET, Setsid: true}
+			if err := c.Start(); err != nil { // the child has them by then
+				t.Fatal(err)
+			}
+			return func() {
+				_ = c.Process.Kill()
+				_ = c.Wait()
+			}
+		},
+		" at ": func(t *testing.T, dir string) func() {
+			path := filepath.Join(dir, "ns")
+			if err := os.WriteFile(path, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if out, err := exec.Command("unshare", "--net="+path, "true").CombinedOutput(); err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			return func() {
+				if err := unix.Unmount(path, 0); err != nil {
+					t.Error(err)
+				}
+			}
+		},
+	} {
+		dir := Dir(t)
+		before, err := Take()
+		if err != nil {
+			t.Fatal(err)
+		}
+		undo := leak(t, dir)
+		after, err := Take()
+		undo()
+		if err != nil {
+			t.Fatal(err)
+		}
+		ours := func(i Item) bool { return i.Kind == "netns" && i.Mentions([]string{dir}) }
+		if got := after.Minus(before).only(ours); len(got) != 1 || !strings.Contains(got[0].Text, what) || len(before.only(ours)) > 0 {
+			t.Errorf("of one that is kept by%ssomething it sees %v", what, got)
+		}
+		now, err := Take()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if left := now.only(ours); len(left) > 0 {
+			t.Errorf("it is gone, and seen: %v", left)
+		}
+	}
+}
+
 // TestLoopIsSeen sets up a real loop device.
 func TestLoopIsSeen(t *testing.T) {
 	Need(t, Root, Loop)

@@ -53,6 +53,8 @@ func named(i testhost.Item) bool {
 		return name.MatchString(table)
 	case "link", "dm":
 		return name.MatchString(i.Text)
+	case "netns": // by the name that it is bound to: processes are looked at for themselves
+		return !strings.Contains(i.Text, " of ") && name.MatchString(i.Text)
 	}
 	return false
 }

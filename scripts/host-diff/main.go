@@ -4,7 +4,7 @@
 //
 // It is the reaper of every descendant of the command, daemons included, so no process can get away; the command gets
 // a temporary directory of its own, with BANGER_ROOT in it, which must be empty at the end; mounts, loop and
-// device-mapper devices, links, nftables rules, cgroups, bound sockets and banger's own directories are compared before
+// device-mapper devices, links, nftables rules, network namespaces, cgroups, bound sockets and banger's own directories are compared before
 // and after. Others use the host at the same time: what is new and not the command's own is only told (judge).
 //
 // What is left of processes and temporary files is removed once reported. The exit status is the command's, or 1.

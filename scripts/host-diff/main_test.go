@@ -54,6 +54,9 @@ func TestJudge(t *testing.T) {
 		{"link", "btrfs0", false},
 		{"nft", "table inet banger: chain forward {", true},
 		{"nft", "table ip nat: oifname \"banger0\" masquerade", false},
+		{"netns", "net:[4026532000] at /run/netns/bt0123456789ab", true},
+		{"netns", "net:[4026532001] at /run/docker/netns/1-abc", false},
+		{"netns", "net:[4026532002] of 42 (started at 7) /usr/bin/bangerd", false}, // another's, in a container
 		{"cgroup", filepath.Join(cgroups, "banger-0123456789ab"), true},
 		{"cgroup", filepath.Join(cgroups, "banger-ba9876543210"), false}, // somebody lives in it
 		{"cgroup", filepath.Join(cgroups, "my-banger.service"), false},
