@@ -240,20 +240,20 @@ func TestProbeWithout(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.Host.CPUInfo = filepath.Join(dir, "cpuinfo")
-	c.ProveBoot = func(context.Context) (string, string, error) {
-		return "", "", vm.Errorf(vm.CodeNotFound, "no kernel yet")
+	c.ProveBoot = func(context.Context) (vmm.Bootable, error) {
+		return vmm.Bootable{}, vm.Errorf(vm.CodeNotFound, "no kernel yet")
 	}
 	if p := New(c).Probe(t.Context()); p.Usable || !p.Pending {
 		t.Errorf("nothing to boot: %+v", p)
 	}
-	c.ProveBoot = func(context.Context) (string, string, error) { return "/k", "/i", nil }
+	c.ProveBoot = func(context.Context) (vmm.Bootable, error) { return vmm.Bootable{Kernel: "/k", Initramfs: "/i"}, nil }
 	p := New(c).Probe(t.Context())
 	if p.Usable || p.Pending || !strings.Contains(p.Why, "does not boot") {
 		t.Errorf("a guest that prints nothing: %+v", p)
 	}
-	c.ProveBoot = func(context.Context) (string, string, error) {
+	c.ProveBoot = func(context.Context) (vmm.Bootable, error) {
 		t.Error("tried again in the same boot")
-		return "", "", nil
+		return vmm.Bootable{}, nil
 	}
 	if again := New(c).Probe(t.Context()); again != p {
 		t.Errorf("remembered %+v, found %+v", again, p)

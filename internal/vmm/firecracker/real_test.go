@@ -82,8 +82,8 @@ func launchAndDie(t *testing.T, c vmm.Config) {
 // realDriver is one over the real Firecracker, for machines of user uid (0: without jails), with its findings and the
 // guest that proves KVM in dir.
 func realDriver(dir string, uid int) *Driver {
-	return New(Config{NoJail: uid == 0, StateDir: dir, ProveBoot: func(context.Context) (string, string, error) {
-		return filepath.Join(dir, "proof"), filepath.Join(dir, "initramfs"), nil
+	return New(Config{NoJail: uid == 0, StateDir: dir, ProveBoot: func(context.Context) (vmm.Bootable, error) {
+		return vmm.Bootable{Kernel: filepath.Join(dir, "proof"), Initramfs: filepath.Join(dir, "initramfs")}, nil
 	}})
 }
 

@@ -31,9 +31,9 @@ type Config struct {
 	Binary   string // QEMU's program; empty = qemu-system-x86_64 in PATH
 	StateDir string // an existing directory for probe.json: what was found out in this boot of the host
 
-	// ProveBoot returns a kernel and an initramfs that honours guest.ArgProve. It is called at most once, where KVM
+	// ProveBoot is called at most once, where KVM
 	// looks usable and is not proven yet. Nil: KVM is never used.
-	ProveBoot func(ctx context.Context) (kernel, initramfs string, err error)
+	ProveBoot vmm.ProveBoot
 
 	Logger *slog.Logger // nil = none
 }
@@ -42,7 +42,7 @@ type Config struct {
 type Driver struct {
 	binary    string
 	stateFile string
-	proveBoot func(ctx context.Context) (kernel, initramfs string, err error)
+	proveBoot vmm.ProveBoot
 	log       *slog.Logger
 	host      kvm.Host // where KVM is looked for
 
