@@ -48,6 +48,9 @@ type process struct {
 	stopped   chan struct{} // closed when it goes on; nil = it runs
 	terminate bool          // SIGTERM came meanwhile
 
+	dying   chan struct{} // closed when somebody waits for the end of what was killed; nil = it was not; guarded by Host.mu
+	awaited bool
+
 	paused chan struct{} // closed when the machine goes on; nil = it runs; guarded by Host.mu
 
 	exited chan string // for the launcher
@@ -65,6 +68,8 @@ type Rules struct {
 	Quit      func(vmm.Config) bool                      // false: the VMM ignores it
 	Terminate func(vmm.Config) bool                      // false: the VMM ignores SIGTERM
 	Kill      func(vmm.Config) <-chan struct{}           // SIGKILL takes effect when it is closed; nil channel: at once
+	Linger    bool                                       // what a killed VMM holds is free when somebody waited for its end, or a moment later; Find sees it no more
+	Hidden    func(vmm.Config) bool                      // Find does not see it, as one that is between its fork and its exec
 	Exec      func(ctx context.Context, e Exec) ExecExit // nil: writes its arguments to stdout and exits with 0
 }
 
@@ -123,6 +128,9 @@ func (h *Host) Clone() *Host {
 	defer h.mu.Unlock()
 	c := &Host{boot: h.boot, clock: h.clock, nextPID: h.nextPID, running: map[int]*process{}, rules: h.rules, launched: slices.Clone(h.launched)}
 	for pid, p := range h.running {
+		if p.dying != nil {
+			continue // it has had its time
+		}
 		q := &process{id: p.id, config: p.config, gone: make(chan struct{}), exited: make(chan string, 1)}
 		if p.guest != nil {
 			q.guest = newAgent(c, q)
@@ -309,6 +317,13 @@ func (h *Host) kill(p *process) {
 			return
 		}
 	}
+	h.mu.Lock()
+	if linger := h.rules.Linger; p.config != nil && linger {
+		h.linger(p)
+		h.mu.Unlock()
+		return
+	}
+	h.mu.Unlock()
 	h.end(p, "signal: killed")
 }
 
@@ -377,6 +392,12 @@ func (h *Host) Wait(ctx context.Context, id proc.Identity) error {
 	if p == nil {
 		return nil
 	}
+	h.mu.Lock()
+	if p.dying != nil && !p.awaited {
+		p.awaited = true
+		close(p.dying)
+	}
+	h.mu.Unlock()
 	select {
 	case <-p.gone:
 		return nil
