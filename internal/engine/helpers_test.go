@@ -16,6 +16,7 @@ import (
 	"banger/internal/host/proc"
 	"banger/internal/vm"
 	"banger/internal/vmm"
+	"banger/internal/vmm/fake"
 )
 
 const noSpaceErrno = syscall.ENOSPC
@@ -49,6 +50,7 @@ const fakeFirstPID = 10_000_001
 type onePort struct {
 	vmm.Driver
 	jails bool
+	host  *fake.Host
 	mu    sync.Mutex
 	ports map[string]chan struct{} // by socket: holds one token while the port is free
 }
@@ -65,6 +67,11 @@ func (d *onePort) Pause(ctx context.Context, ref vmm.Ref) error {
 
 func (d *onePort) Resume(ctx context.Context, ref vmm.Ref) error {
 	return d.Driver.(vmm.Pauser).Resume(ctx, ref)
+}
+
+func (d *onePort) Jailed(id proc.Identity) (bool, error) {
+	c, there := d.host.Machines()[id]
+	return !there || c.UID != 0, nil
 }
 
 func (d *onePort) Features() vmm.Features {

@@ -85,7 +85,7 @@ func (w *world) begin() *daemon {
 	must(w.t, err)
 	e := New(w.t.Context(), Config{
 		Store: db, Handles: handles.NewCache(), Paths: w.paths, Images: images{w}, Kernels: kernels{w},
-		VMMs: []vmm.Driver{&onePort{Driver: fake.New(w.host, "qemu"), jails: w.jails, ports: map[string]chan struct{}{}}}, Disks: []disk.Driver{w.disk()},
+		VMMs: []vmm.Driver{&onePort{Driver: fake.New(w.host, "qemu"), jails: w.jails, host: w.host, ports: map[string]chan struct{}{}}}, Disks: []disk.Driver{w.disk()},
 		Networks: []network.Driver{w.network()}, Processes: w.host, BootID: w.host.BootID(),
 		WorkDisk: func(_ context.Context, path string, size int64) error {
 			w.workDisk.Store(size)

@@ -71,6 +71,12 @@ type Acceler interface {
 	AccelOf(id proc.Identity) string
 }
 
+// Jailer is a Driver that can tell whether a machine it launched is in a jail: the configuration may have changed since.
+type Jailer interface {
+	// Jailed is true, too, when the process is not there.
+	Jailed(id proc.Identity) (bool, error)
+}
+
 // Features are what a driver's machines have.
 type Features struct {
 	Jails    bool   // each VMM runs as a user of its own, Config.UID

@@ -228,6 +228,9 @@ func TestRealJail(t *testing.T) {
 		if uid, err := proc.UID(id.PID); err != nil || uid != c.UID {
 			t.Errorf("it runs as user %d, %v, want %d", uid, err, c.UID)
 		}
+		if jailed, err := d.Jailed(id); err != nil || !jailed {
+			t.Errorf("it is in its jail, and is said to be: %v, %v", jailed, err)
+		}
 		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", id.PID))
 		if err != nil || !strings.Contains(string(status), "CapEff:\t0000000000000000") || !strings.Contains(string(status), "Seccomp:\t2") {
 			t.Errorf("it has capabilities, or no filter: %v\n%s", err, status)
