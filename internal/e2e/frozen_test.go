@@ -53,3 +53,15 @@ func TestAFrozenGuestHoldsNoClient(t *testing.T) {
 	}
 	b.ok("vm", "exec", "web", "--", "sh", "-c", "while grep -qsx tail /proc/[0-9]*/comm; do sleep 0.1; done") // they were told of the hang-up
 }
+
+// A guest that has died while its VMM lives, as one that was powered off by force does under Firecracker, holds nobody who
+// follows a command in it. Here all of its agent stops, under a kernel that says that it has halted.
+func TestADeadGuestHoldsNoClient(t *testing.T) {
+	b := newBox(t)
+	b.vm("web")
+	const die = `g=/sys/fs/cgroup/frozen; mkdir $g && echo 1 >$g/cgroup.procs && echo '<0>reboot: System halted' >/dev/kmsg && echo 1 >$g/cgroup.freeze; exec sleep 1000`
+	b.fails(125, "the connection to the guest broke", "vm", "exec", "web", "--", "sh", "-c", die)
+	if v := b.show("web"); !v.Observed.Alive {
+		t.Errorf("its VMM has ended: %+v", v.Observed)
+	}
+}

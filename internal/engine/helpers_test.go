@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -51,6 +52,7 @@ type onePort struct {
 	vmm.Driver
 	jails bool
 	host  *fake.Host
+	turns *atomic.Int32 // counts Runs
 	mu    sync.Mutex
 	ports map[string]chan struct{} // by socket: holds one token while the port is free
 }
@@ -59,6 +61,11 @@ func (*onePort) Multiplexed() bool { return true }
 
 func (d *onePort) Paused(ctx context.Context, ref vmm.Ref) (bool, error) {
 	return d.Driver.(vmm.Pauser).Paused(ctx, ref)
+}
+
+func (d *onePort) Runs(ctx context.Context, ref vmm.Ref) (bool, error) {
+	d.turns.Add(1)
+	return d.Driver.(vmm.Pauser).Runs(ctx, ref)
 }
 
 func (d *onePort) Pause(ctx context.Context, ref vmm.Ref) error {

@@ -89,6 +89,8 @@ type Features struct {
 type Pauser interface {
 	// Paused asks the VMM whether its machine was halted by Pause, by whatever daemon.
 	Paused(ctx context.Context, ref Ref) (bool, error)
+	// Runs asks the VMM whether its machine runs: one that it halted by itself, because the host's disk is full, say, does not.
+	Runs(ctx context.Context, ref Ref) (bool, error)
 	Pause(ctx context.Context, ref Ref) error
 	Resume(ctx context.Context, ref Ref) error
 }

@@ -233,6 +233,12 @@ func (d *Driver) Paused(ctx context.Context, ref vmm.Ref) (bool, error) {
 	return d.host.isPaused(p), nil
 }
 
+// Runs implements vmm.Pauser.
+func (d *Driver) Runs(ctx context.Context, ref vmm.Ref) (bool, error) {
+	paused, err := d.Paused(ctx, ref)
+	return !paused, err
+}
+
 // Pause implements vmm.Pauser.
 func (d *Driver) Pause(ctx context.Context, ref vmm.Ref) error {
 	return d.pause(ctx, ref, "machine.stop", true)

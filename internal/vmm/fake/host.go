@@ -64,6 +64,7 @@ type Rules struct {
 	Configure func(vmm.Config, GuestConfigure) error     // an error is answered with status 500
 	Sync      func(vmm.Config)                           // the answer waits for its return
 	PowerOff  func(vmm.Config) bool                      // false: the guest ignores it
+	Dead      func(vmm.Config) bool                      // the guest answers nothing new any more; what was begun goes on without a word
 	Ending    func(vmm.Config) string                    // of guest.Hello
 	Quit      func(vmm.Config) bool                      // false: the VMM ignores it
 	Terminate func(vmm.Config) bool                      // false: the VMM ignores SIGTERM
@@ -325,65 +326,6 @@ func (h *Host) kill(p *process) {
 	}
 	h.mu.Unlock()
 	h.end(p, "signal: killed")
-}
-
-// pause halts the machine of p, or lets it go on.
-func (h *Host) pause(p *process, halt bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	switch {
-	case halt && p.paused == nil:
-		p.paused = make(chan struct{})
-	case !halt && p.paused != nil:
-		close(p.paused)
-		p.paused = nil
-	}
-}
-
-func (h *Host) isPaused(p *process) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return p.paused != nil
-}
-
-// awaitGuest waits while the machine of p is paused, or p is stopped; the error is as of awaitRunning.
-func (h *Host) awaitGuest(ctx context.Context, p *process) error {
-	for {
-		if err := h.awaitRunning(ctx, p); err != nil {
-			return err
-		}
-		h.mu.Lock()
-		paused := p.paused
-		h.mu.Unlock()
-		if paused == nil {
-			return nil
-		}
-		select {
-		case <-paused:
-		case <-p.gone:
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-}
-
-// awaitRunning waits while p is stopped. It returns ctx's error when that ends first, and nil when p has ended.
-func (h *Host) awaitRunning(ctx context.Context, p *process) error {
-	h.mu.Lock()
-	stopped := p.stopped
-	h.mu.Unlock()
-	if stopped == nil {
-		return nil
-	}
-	select {
-	case <-stopped:
-		return nil
-	case <-p.gone:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // Wait implements vmm.Processes.

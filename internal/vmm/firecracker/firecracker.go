@@ -173,6 +173,12 @@ func (d *Driver) Paused(ctx context.Context, ref vmm.Ref) (bool, error) {
 	return info.State == StatePaused, err
 }
 
+// Runs implements vmm.Pauser.
+func (d *Driver) Runs(ctx context.Context, ref vmm.Ref) (bool, error) {
+	info, err := NewAPI(ref.APISock).Info(ctx)
+	return info.State == StateRunning, err
+}
+
 // Pause implements vmm.Pauser.
 func (d *Driver) Pause(ctx context.Context, ref vmm.Ref) error {
 	return act.Do(ctx, "machine.stop", func() error { return NewAPI(ref.APISock).Pause(ctx) })

@@ -148,18 +148,30 @@ func (d *Driver) Quit(ctx context.Context, ref vmm.Ref) error {
 
 // Paused implements vmm.Pauser. A machine that QEMU itself halted, because the host's disk is full, is in another state.
 func (d *Driver) Paused(ctx context.Context, ref vmm.Ref) (bool, error) {
+	status, err := d.status(ctx, ref)
+	return status == "paused", err
+}
+
+// Runs implements vmm.Pauser.
+func (d *Driver) Runs(ctx context.Context, ref vmm.Ref) (bool, error) {
+	status, err := d.status(ctx, ref)
+	return status == "running", err
+}
+
+// status is QEMU's word for what its machine does.
+func (d *Driver) status(ctx context.Context, ref vmm.Ref) (string, error) {
 	c, err := qmp.Dial(ctx, ref.APISock)
 	if err != nil {
-		return false, fmt.Errorf("ask qemu for its status: %w", err)
+		return "", fmt.Errorf("ask qemu for its status: %w", err)
 	}
 	defer func() { _ = c.Close() }()
 	var status struct {
 		Status string `json:"status"`
 	}
 	if err := c.Execute(ctx, "query-status", nil, &status); err != nil {
-		return false, fmt.Errorf("ask qemu for its status: %w", err)
+		return "", fmt.Errorf("ask qemu for its status: %w", err)
 	}
-	return status.Status == "paused", nil
+	return status.Status, nil
 }
 
 // Pause implements vmm.Pauser.
