@@ -5,7 +5,7 @@ import "time"
 // lingers is how long what was killed goes on when nobody waits for its end.
 const lingers = 20 * time.Millisecond
 
-// linger needs the lock.
+// linger ends what was killed as soon as somebody waits for that, or a while later. It needs the lock.
 func (h *Host) linger(p *process) {
 	if p.dying != nil {
 		return
