@@ -6,7 +6,19 @@ import (
 	"github.com/spf13/cobra"
 
 	"banger/internal/api/client"
+	"banger/internal/vm"
 )
+
+// lives asks a VM's guest for something that it can only answer itself.
+func lives(c *client.Client, ref string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		_, err := c.Processes(ctx, ref)
+		if vm.CodeOf(err) == vm.CodeNotFound { // it was renamed, or has gone, which the connection tells
+			return nil
+		}
+		return err
+	}
+}
 
 func newExec(a *app) *cobra.Command {
 	cmd := &cobra.Command{
@@ -14,8 +26,9 @@ func newExec(a *app) *cobra.Command {
 		Short: "Run a command in a running VM",
 		Long: `Run a command in a running VM, and exit with the command's status. A VM that is starting is waited for.
 
-Stdin is passed only with -i or -t. Without -t, signals that banger gets (Ctrl-C, SIGTERM, …) go to the command; a second
-Ctrl-C within a second leaves it.
+Stdin is passed only with -i or -t.
+
+` + signalHelp + `
 
 Exit status: the command's own; 125 when banger failed, 126 when the command could not be invoked, 127 when it was not
 found.`,
@@ -48,7 +61,7 @@ found.`,
 			if err != nil {
 				return err
 			}
-			return a.session(ctx, conn, request, name)
+			return a.session(ctx, conn, request, name, lives(c, name))
 		})
 	}
 	return cmd

@@ -42,6 +42,8 @@ With --network user the guest reaches services that listen only on this host's l
 
 ` + restartHelp + `
 
+` + signalHelp + `
+
 Exit status: the command's own; 125 when banger failed, 126 when the command could not be invoked, 127 when it was not
 found, 130 on Ctrl-C.`,
 		Example: `  banger vm run -- cat /etc/hostname
@@ -164,7 +166,7 @@ func (r run) open(ctx context.Context, c *client.Client, p *progress, record *vm
 		}
 		return err
 	}
-	return r.session(ctx, conn, r.exec, record.Name)
+	return r.session(ctx, conn, r.exec, record.Name, lives(c, string(record.ID)))
 }
 
 // unstarted wraps the error of a run that was interrupted before its command began: nothing of the VM stays.

@@ -8,21 +8,18 @@ import (
 	"os/signal"
 	"sync"
 	"syscall"
-	"time"
 
-	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
 	"banger/internal/guest"
 	"banger/internal/vm"
 )
 
-// twice is how close a second Ctrl-C (or SIGTERM) must follow the first to leave a command that does not heed it.
-const twice = 2 * time.Second
-
 // session joins this program's terminal or pipes to a command in a guest until that ends. The returned error is the
-// command's exit status (exit), or tells why it was not started or not followed to its end. It closes conn.
-func (a *app) session(ctx context.Context, conn net.Conn, r guest.ExecRequest, name string) error {
+// command's exit status (exit), or tells why it was not started or not followed to its end. It closes conn. answers asks
+// the guest whether it lives, where it seems not to: nil when it does.
+func (a *app) session(ctx context.Context, conn net.Conn, r guest.ExecRequest, name string, answers func(context.Context) error) error {
+	heard := &hearing{Conn: conn}
 	stdio := guest.Stdio{Out: a.out, Err: a.err}
 	if r.Stdin {
 		stdio.In = a.in
@@ -37,11 +34,11 @@ func (a *app) session(ctx context.Context, conn net.Conn, r guest.ExecRequest, n
 		defer back()
 		stdio.Resize, restore = resize, back
 	}
-	signals, end := a.forwardSignals(restore)
+	signals, end := a.forwardSignals(ctx, restore, heard, name, answers)
 	defer end()
 	stdio.Signals = signals
 
-	status, err := guest.RunExec(ctx, conn, stdio)
+	status, err := guest.RunExec(ctx, heard, stdio)
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
@@ -59,27 +56,6 @@ func (a *app) session(ctx context.Context, conn net.Conn, r guest.ExecRequest, n
 		return exit(status.Code)
 	}
 	return nil
-}
-
-// forwardSignals turns signals to this program into names for the command, until end is called. A second Ctrl-C gets
-// through to us even when the connection is full: the names wait in the channel, or are dropped.
-func (a *app) forwardSignals(restore func()) (names <-chan string, end func()) {
-	queue := make(chan string, 8)
-	var last time.Time
-	end = a.signals.session(func(sig syscall.Signal) {
-		if now := time.Now(); sig == syscall.SIGINT || sig == syscall.SIGTERM {
-			if now.Sub(last) < twice {
-				a.signals.interrupt(sig)
-				return
-			}
-			last = now
-		}
-		select {
-		case queue <- unix.SignalName(sig):
-		default: // eight wait already
-		}
-	}, restore)
-	return queue, end
 }
 
 // rawTerminal hands the terminal to the guest and tells of its changes of size. restore may be called several times.

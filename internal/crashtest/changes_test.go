@@ -99,7 +99,7 @@ func restartedAfter(r *run) answer {
 			return
 		}
 		if id, ok := r.w.k.ProcessOf(v.ID); ok {
-			_ = r.w.k.Signal(id, 9)
+			r.w.k.kill(id)
 		}
 		for range events {
 			now, err := r.daemon.Engine.Store.VM(ctx, v.ID)

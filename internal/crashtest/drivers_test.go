@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -30,12 +31,28 @@ var _ disk.Driver = snapDisks{}
 
 func newDisks(k *machine) snapDisks { return snapDisks{k, make(chan struct{}, 1)} }
 
-func (snapDisks) Name() string                                { return "dmsnap" }
-func (snapDisks) Suits(string) bool                           { return true }
-func (snapDisks) Probe(context.Context, string, string) error { return nil }
+func (snapDisks) Name() string      { return "dmsnap" }
+func (snapDisks) Suits(string) bool { return true }
 
-// Sweep has nothing to clear away: its Probe makes nothing.
-func (snapDisks) Sweep(context.Context, []string, string) error { return nil }
+// Probe makes a file in each directory, as disk/reflink does.
+func (d snapDisks) Probe(ctx context.Context, imageDir, vmDir string) error {
+	for _, dir := range []string{imageDir, vmDir} {
+		f, remove, err := file.Temp(ctx, "probe", dir, disk.ProbePrefix(d.Name())+"*")
+		if err != nil {
+			return err
+		}
+		defer remove()
+		if err := f.Close(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Sweep implements disk.Driver.
+func (d snapDisks) Sweep(ctx context.Context, imageDirs []string, vmDir string) error {
+	return disk.SweepFiles(ctx, d.Name(), append(slices.Clone(imageDirs), vmDir)...)
+}
 
 func (d snapDisks) Ensure(ctx context.Context, o disk.Overlay) (disk.Attached, error) {
 	if _, err := os.Stat(o.Base); err != nil {

@@ -14,7 +14,8 @@ type life struct {
 	times  map[string]int // by label
 	at     string         // "label#n" at which it ends; empty = nowhere
 	fault  func(label string) error
-	after  int // it ends at this many points from now on; negative = never
+	aside  func() // called at the point at, instead of the end
+	after  int    // it ends at this many points from now on; negative = never
 	over   bool
 	died   chan struct{} // closed when it is killed
 }
@@ -25,12 +26,16 @@ func newLife(at string) *life {
 
 // Pass implements act.Observer.
 func (l *life) Pass(label string) error {
+	var aside func()
 	l.mu.Lock()
 	if !l.over {
 		l.times[label]++
 		point := label + "#" + itoa(l.times[label])
 		l.passed = append(l.passed, point)
-		if point == l.at || l.after == 0 {
+		switch {
+		case point == l.at && l.aside != nil:
+			aside, l.at = l.aside, ""
+		case point == l.at || l.after == 0:
 			l.kill()
 		}
 		if l.after > 0 {
@@ -39,6 +44,9 @@ func (l *life) Pass(label string) error {
 	}
 	over, fault := l.over, l.fault
 	l.mu.Unlock()
+	if aside != nil {
+		aside()
+	}
 	if over {
 		runtime.Goexit() // what is deferred runs, and comes to an end at its first act
 	}
@@ -53,6 +61,14 @@ func (l *life) arm(at string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.passed, l.times, l.at = nil, map[string]int{}, at
+}
+
+// instead has something else happen at a point, counted from now on, while who passes it waits.
+func (l *life) instead(at string, do func()) {
+	l.arm(at)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.aside = do
 }
 
 // endAfter has it end at the n-th point from now on; negative = it goes on.

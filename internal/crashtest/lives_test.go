@@ -144,7 +144,7 @@ func (l *alive) step(what, name string) {
 	case "VMM dies":
 		for id, c := range l.w.k.Machines() {
 			if c.Name == name {
-				_ = l.w.k.Signal(id, unix.SIGKILL)
+				l.w.k.kill(id)
 			}
 		}
 	case "build":

@@ -1,6 +1,7 @@
 package crashtest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"banger/internal/host/proc"
 	"banger/internal/vm"
 	"banger/internal/vmm"
 	"banger/internal/vmm/fake"
@@ -44,8 +46,18 @@ type backing struct {
 func newMachine() *machine {
 	k := &machine{Host: fake.NewHost()}
 	k.clear()
-	k.Rule(fake.Rules{Launch: k.canLaunch})
+	k.Rule(k.usual())
 	return k
+}
+
+// usual is how machines behave, but where a test says otherwise.
+func (k *machine) usual() fake.Rules { return fake.Rules{Launch: k.canLaunch, Linger: true} }
+
+// kill ends a process from outside.
+func (k *machine) kill(id proc.Identity) {
+	if k.Signal(id, unix.SIGKILL) == nil {
+		_ = k.Wait(context.Background(), id)
+	}
 }
 
 func (k *machine) clear() {

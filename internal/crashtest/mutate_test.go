@@ -59,6 +59,21 @@ var mutants = []mutant{
 	{"half-written files are left", []edit{{
 		"daemon/assemble.go", "	joinLogged(log, \"clear away half-written files\", places.Clear(ctx, placeOf(p)))\n", "	_ = places.Clear\n",
 	}}, "TestCrashAtEveryPoint/create_and_start$"},
+	{"the intent's generation is ignored", []edit{{
+		"store/vms.go", "		if r.Generation != generation {\n", "		if false && r.Generation != generation {\n",
+	}}, "TestIntentsChangeAtEveryPoint"},
+	{"what probes of disks left is not swept", []edit{{
+		"daemon/assemble.go", "disk.Sweep(ctx, drivers.Disks, placeOf(p))", "func() error { _ = disk.Sweep; return nil }()",
+	}}, "TestCrashAtEveryPoint/create$"},
+	{"a killed process is not waited for", []edit{{
+		"engine/kill.go", "	ctx, cancel := context.WithTimeout(ctx, killGrace)\n	defer cancel()\n", "	if true {\n		return nil\n	}\n	ctx, cancel := context.WithTimeout(ctx, killGrace)\n	defer cancel()\n",
+	}}, "TestCrashAtEveryPoint/delete,_running$"},
+	{"VMMs are not looked for by their sockets before the clean-up", []edit{{
+		"engine/kill.go", "	for err == nil {\n		id, ok", "	for err == nil && false {\n		id, ok",
+	}}, "TestCleanUpLooksForTheVMM"},
+	{"run directories are left", []edit{{
+		"engine/stop.go", "	if rerr := file.RemoveTree(ctx, \"run-directory\", w.e.Paths.VMRun(r.ID)); rerr != nil {\n		err = errors.Join(err, fmt.Errorf(\"remove the VM's sockets: %w\", rerr))\n	}\n", "",
+	}}, "TestCrashAtEveryPoint/reset,_running"},
 }
 
 // TestMutantsApply holds that the breaks are still of the product as it is; to make them takes minutes.

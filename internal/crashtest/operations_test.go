@@ -99,7 +99,7 @@ func session(r *run) answer {
 func vmmDies(r *run) answer {
 	v, _ := r.record(web)
 	if id, ok := r.w.k.ProcessOf(v.ID); ok {
-		_ = r.w.k.Signal(id, 9)
+		r.w.k.kill(id)
 	}
 	var a answer
 	r.do(func(ctx context.Context) {
@@ -240,7 +240,7 @@ func operations() []operation {
 			v, _ := r.record(web)
 			r.end()
 			if id, ok := r.w.k.ProcessOf(v.ID); ok {
-				_ = r.w.k.Signal(id, 9)
+				r.w.k.kill(id)
 			}
 		}, kept: func(r *run, a answer) error { return stopped(r, answer{acked: true}) }},
 		{name: "daemon start, its VMM's pid is another's", boots: true, before: func(r *run) {
@@ -248,7 +248,7 @@ func operations() []operation {
 			v, _ := r.record(web)
 			r.end()
 			if id, ok := r.w.k.ProcessOf(v.ID); ok {
-				_ = r.w.k.Signal(id, 9)
+				r.w.k.kill(id)
 				r.w.stranger, _ = r.w.k.Reuse(id.PID)
 			}
 		}, kept: func(r *run, a answer) error { return stopped(r, answer{acked: true}) }},
@@ -277,7 +277,7 @@ func operations() []operation {
 func (k *machine) same(id proc.Identity) (p proc.Identity) {
 	for range id.StartTime {
 		if p.PID != 0 {
-			_ = k.Signal(p, 9)
+			k.kill(p)
 		}
 		p, _ = k.Reuse(id.PID)
 	}

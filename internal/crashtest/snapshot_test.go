@@ -6,8 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-
-	"banger/internal/vmm/fake"
 )
 
 // snapshot is a world at one moment, no daemon being there. Paths are in rows and in the kernel: it goes back to where it
@@ -96,7 +94,7 @@ func (k *machine) clone() *machine {
 		Host: k.Clone(), bridge: k.bridge, rules: slices.Clone(k.rules), taps: maps.Clone(k.taps), loops: maps.Clone(k.loops),
 		dms: maps.Clone(k.dms), cgroups: maps.Clone(k.cgroups), loopNo: k.loopNo,
 	}
-	c.Rule(fake.Rules{Launch: c.canLaunch})
+	c.Rule(c.usual())
 	return c
 }
 

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"banger/internal/act"
 	"banger/internal/api"
@@ -72,6 +73,7 @@ type run struct {
 // died.
 func (w *world) boot(at string) *run {
 	r := &run{life: newLife(at), w: w}
+	w.k.Settle()
 	r.ctx, r.stop = context.WithCancel(act.Watch(context.Background(), r.life))
 	r.do(func(ctx context.Context) {
 		ctx = act.In(ctx, "daemon-start")
@@ -115,6 +117,9 @@ func (w *world) drivers(p paths.Paths, _ config.Config, _ *kernel.Library, _ *sl
 	}, nil
 }
 
+// longest bounds what the daemon is asked for: what programs of the host do for it takes its time.
+const longest = time.Minute
+
 // do calls f as a part of the daemon, and returns when it has ended, as it does when the daemon dies.
 func (r *run) do(f func(ctx context.Context)) {
 	ended := make(chan struct{})
@@ -124,9 +129,16 @@ func (r *run) do(f func(ctx context.Context)) {
 			f(r.ctx)
 		}
 	}()
+	late := time.NewTimer(longest)
+	defer late.Stop()
 	select {
 	case <-ended:
 	case <-r.died:
+		r.stop()
+		<-ended
+	case <-late.C: // a finding, and who waited any longer would tell nobody of it
+		r.w.t.Errorf("what the daemon was asked for is not done after %v", longest)
+		r.end()
 		r.stop()
 		<-ended
 	}

@@ -48,8 +48,7 @@ func keeperOf(p paths.Paths, sources []inventory.Source, records func(context.Co
 	}
 	return inventory.New(inventory.Config{
 		Kinds: kinds, Records: records, Sweep: sweep,
-		Born:  func() time.Time { return file.Born(p.Database()) },
-		Doubt: func(all []vm.VMRecord) string { return anothers(p, all) },
+		Born: func() time.Time { return file.Born(p.Database()) },
 	})
 }
 

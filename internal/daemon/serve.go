@@ -67,7 +67,7 @@ func serve(ctx context.Context, p paths.Paths, c config.Config, log *slog.Logger
 			Engine: d.Engine, Images: d.Images, Kernels: d.Kernels, Programs: d.Programs, Inventory: objects, Version: version.String(), Status: status, Stop: stop, Log: log,
 			Doctor: doctor.New(doctor.Config{
 				Paths: p, Store: d.Store, VMMs: d.Engine.VMMs, Disks: d.Engine.Disks, Auto: d.Engine.Auto,
-				Inventory: objects.List, NoJail: !c.Firecracker.Jail,
+				Inventory: objects.List, NoJail: !c.Firecracker.Jail, Unjailed: d.Engine.Unjailed,
 			}).Check,
 		}),
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
@@ -106,15 +106,19 @@ func defaultsOf(c config.Config) (engine.Defaults, error) {
 }
 
 // proveBoot gives a VMM driver something real to boot for its proof that acceleration works: the default kernel, if
-// it is there yet.
-func proveBoot(kernels *kernel.Library) func(context.Context) (vmlinux, initramfs string, err error) {
-	return func(ctx context.Context) (string, string, error) {
-		k, err := kernels.Get(ctx, vm.DefaultKernel)
+// it is there yet. It is not deleted before that is over.
+func proveBoot(kernels *kernel.Library) vmm.ProveBoot {
+	return func(ctx context.Context) (vmm.Bootable, error) {
+		k, release, err := kernels.Hold(ctx, vm.DefaultKernel)
 		if err != nil {
-			return "", "", err
+			return vmm.Bootable{}, err
 		}
 		b, err := kernels.Boot(ctx, k.Digest)
-		return b.Vmlinux, b.Initramfs, err
+		if err != nil {
+			release()
+			return vmm.Bootable{}, err
+		}
+		return vmm.Bootable{Kernel: b.Vmlinux, Initramfs: b.Initramfs, Release: release}, nil
 	}
 }
 

@@ -38,6 +38,8 @@ var (
 	automaticNext = kind{"auto", severityInfo, "new VMs run under %s, on network %s, if it proves to run guests when there is a kernel", "--vmm and --network ask for others"}
 	nothingFits   = kind{"auto-none", severityError, "no new VM can run: %s", "%s"}
 	noJail        = kind{"no-jail", severityWarning, "jail = false in config.toml: Firecracker VMs run as user %d of this host, with no jail around them. A guest that breaks out of its VMM is that user, and can reach every file and every VM of theirs", "take it out of [firecracker] in config.toml; a VM has its jail from its next start on"}
+	unjailed      = kind{"unjailed", severityWarning, "VM %s runs with no jail around it, as user %d of this host: it was started when jails were off", "banger vm restart %s puts it into one"}
+	jailsUnknown  = kind{"jails-unknown", severityWarning, "whether each VM is in a jail could not be found out: %s", ""}
 	diskDriver    = kind{"disk-driver", severityInfo, "system disks are made by %s: %s", ""}
 	diskBroken    = kind{"disk-broken", severityError, "no disk driver works: %s", ""}
 	spaceLow      = kind{"space-low", severityWarning, "%d MiB are free in %s", "a VM begins small and may grow to the size of its disks"}
@@ -74,6 +76,8 @@ type Config struct {
 	// Inventory tells what of the host is ours. What could be found is returned beside an error; nil = nobody looks.
 	Inventory func(ctx context.Context) ([]inventory.Finding, error)
 	NoJail    bool // Firecracker's VMMs are to run outside jails
+	// Unjailed tells the names of the VMs that run outside a jail where new ones get one; nil = there are none.
+	Unjailed func(ctx context.Context) ([]string, error)
 }
 
 // Doctor checks one host.
@@ -87,7 +91,7 @@ func (d *Doctor) Check(ctx context.Context) []api.Problem {
 	problems := []api.Problem{}
 	found, takes := d.vmms(ctx)
 	problems = append(problems, found...)
-	problems = append(problems, d.jails(os.Geteuid())...)
+	problems = append(problems, d.jails(ctx, os.Geteuid())...)
 	problems = append(problems, d.disks(ctx, takes)...)
 	problems = append(problems, d.space()...)
 	problems = append(problems, tools()...)
@@ -126,12 +130,22 @@ func (d *Doctor) vmms(ctx context.Context) (out []api.Problem, takes string) {
 	return out, takes
 }
 
-// jails says what it means that VMMs run as the daemon's own user.
-func (d *Doctor) jails(uid int) []api.Problem {
-	if !d.NoJail {
+// jails says what it means that VMMs run as the daemon's own user: all of them, or those that were started when they did.
+func (d *Doctor) jails(ctx context.Context, uid int) (out []api.Problem) {
+	if d.NoJail {
+		return []api.Problem{noJail.problem(nil, uid)}
+	}
+	if d.Unjailed == nil {
 		return nil
 	}
-	return []api.Problem{noJail.problem(nil, uid)}
+	names, err := d.Unjailed(ctx)
+	for _, name := range names {
+		out = append(out, unjailed.problem([]any{name}, name, uid))
+	}
+	if err != nil {
+		out = append(out, jailsUnknown.problem(nil, err))
+	}
+	return out
 }
 
 func (d *Doctor) disks(ctx context.Context, vmm string) []api.Problem {

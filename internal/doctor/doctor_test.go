@@ -68,15 +68,30 @@ func TestVMMs(t *testing.T) {
 
 // Jails that are off are said loudly: who did it may have forgotten, and who looks may be another.
 func TestNoJail(t *testing.T) {
-	if got := New(Config{}).jails(0); len(got) != 0 {
+	if got := New(Config{}).jails(t.Context(), 0); len(got) != 0 {
 		t.Errorf("with jails: %+v", got)
 	}
-	got := New(Config{NoJail: true}).jails(1000)
+	got := New(Config{NoJail: true}).jails(t.Context(), 1000)
 	if len(got) != 1 || got[0].Code != "no-jail" || got[0].Severity != "warning" || !strings.Contains(got[0].Text, "user 1000") || got[0].Hint == "" {
 		t.Errorf("without: %+v", got)
 	}
 	if got := codes(taking(Config{NoJail: true, Store: records{}}, false, errors.New("no VMM")).Check(t.Context())); !slices.Contains(got, "no-jail") {
 		t.Errorf("Check does not tell: %q", got)
+	}
+}
+
+// Jails that came on are said of where they are not yet.
+func TestUnjailed(t *testing.T) {
+	d := New(Config{Unjailed: func(context.Context) ([]string, error) { return []string{"web", "db"}, errors.New("no /proc") }})
+	got := d.jails(t.Context(), 7)
+	if !slices.Equal(codes(got), []string{"unjailed", "unjailed", "jails-unknown"}) {
+		t.Fatalf("%+v", got)
+	}
+	if p := got[1]; p.Severity != "warning" || !strings.Contains(p.Text, "VM db runs with no jail") || !strings.Contains(p.Text, "user 7 ") || p.Hint != "banger vm restart db puts it into one" {
+		t.Errorf("%+v", p)
+	}
+	if d.NoJail = true; !slices.Equal(codes(d.jails(t.Context(), 7)), []string{"no-jail"}) {
+		t.Errorf("with jails off: %+v", d.jails(t.Context(), 7))
 	}
 }
 

@@ -45,10 +45,12 @@ func (w *worker) ending(r vm.VMRecord) (why string, end plan.End) {
 const fileClock = 20 * time.Millisecond
 
 // endedInOrder tells the end of a guest that powered off or rebooted by what its kernel says last, for a VMM of which nobody
-// learns how it ended. The console keeps what earlier runs said: only what was written since the VM became ready counts.
+// learns how it ended. The console keeps what earlier runs said: only what was written since the VM became ready counts. Where
+// the clock was set back meanwhile, so that the VM is yet to become ready, nothing tells when that was: what is said last counts.
 func endedInOrder(r vm.VMRecord) bool {
 	st, err := os.Stat(r.Runtime.LogPath)
-	if err != nil || r.Runtime.State != vm.StateRunning || st.ModTime().Before(r.StartedAt.Add(-fileClock)) {
+	setBack := r.StartedAt.After(time.Now())
+	if err != nil || r.Runtime.State != vm.StateRunning || !setBack && st.ModTime().Before(r.StartedAt.Add(-fileClock)) {
 		return false
 	}
 	lines := strings.Split(strings.TrimSpace(vmm.LogTail(r.Runtime.LogPath, 0, consoleEnd)), "\n")

@@ -83,7 +83,8 @@ type Config struct {
 	Limits   Limits // of the host
 	Log      *slog.Logger
 
-	stopWaits  stopWaits // the defaults, but in tests
+	stopWaits  stopWaits  // the defaults, but in tests
+	pulseTimes pulseTimes // likewise
 	guardEvery time.Duration
 }
 
@@ -117,7 +118,7 @@ func New(ctx context.Context, c Config) *Engine {
 	if c.Cgroups == nil {
 		c.Cgroups = cgroup.Tree{}
 	}
-	c.stopWaits, c.guardEvery = defaultStopWaits, guardEvery
+	c.stopWaits, c.pulseTimes, c.guardEvery = defaultStopWaits, defaultPulseTimes, guardEvery
 	return &Engine{Config: c, events: newBus(), counts: newCounts(), ctx: ctx, cancel: cancel, workers: map[vm.ID]*worker{}, disks: map[string]chosenDisk{}, applying: make(chan struct{}, 1)}
 }
 

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"banger/internal/host/proc"
 	"banger/internal/vm"
 	"banger/internal/vmm"
+	"banger/internal/vmm/fake"
 )
 
 const noSpaceErrno = syscall.ENOSPC
@@ -49,6 +51,8 @@ const fakeFirstPID = 10_000_001
 type onePort struct {
 	vmm.Driver
 	jails bool
+	host  *fake.Host
+	turns *atomic.Int32 // counts Runs
 	mu    sync.Mutex
 	ports map[string]chan struct{} // by socket: holds one token while the port is free
 }
@@ -59,12 +63,22 @@ func (d *onePort) Paused(ctx context.Context, ref vmm.Ref) (bool, error) {
 	return d.Driver.(vmm.Pauser).Paused(ctx, ref)
 }
 
+func (d *onePort) Runs(ctx context.Context, ref vmm.Ref) (bool, error) {
+	d.turns.Add(1)
+	return d.Driver.(vmm.Pauser).Runs(ctx, ref)
+}
+
 func (d *onePort) Pause(ctx context.Context, ref vmm.Ref) error {
 	return d.Driver.(vmm.Pauser).Pause(ctx, ref)
 }
 
 func (d *onePort) Resume(ctx context.Context, ref vmm.Ref) error {
 	return d.Driver.(vmm.Pauser).Resume(ctx, ref)
+}
+
+func (d *onePort) Jailed(id proc.Identity) (bool, error) {
+	c, there := d.host.Machines()[id]
+	return !there || c.UID != 0, nil
 }
 
 func (d *onePort) Features() vmm.Features {

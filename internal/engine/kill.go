@@ -73,11 +73,6 @@ func (w *worker) wasKilled(id proc.Identity) bool {
 	return w.killed == id && id != proc.Identity{}
 }
 
-// killNow ends the machine from outside the worker, which notices: a forced stop does not wait for a gentle one.
-func (w *worker) killNow(ctx context.Context, r vm.VMRecord) error {
-	return w.kill(ctx, r, w.e.Handles.Process(w.id))
-}
-
 // killAll ends every process that can be proven to be this VM's: the one in the handles, and those found by its API
 // socket, until none is.
 func (w *worker) killAll(ctx context.Context, r vm.VMRecord) error {

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 
@@ -43,6 +44,24 @@ func (e *Engine) jailed(ctx context.Context, r vm.VMRecord) (vm.VMRecord, error)
 	}
 	r.Runtime.UID = leased.Runtime.UID // alone: the rest may have been completed, from a row that cannot be read whole
 	return r, nil
+}
+
+// Unjailed are the names of the VMs that run outside a jail, though VMs started now get one: they were started while jails were
+// off. What could not be found out is an error beside them.
+func (e *Engine) Unjailed(ctx context.Context) (names []string, err error) {
+	records, err := e.Store.SharedVMs(ctx)
+	for _, r := range records {
+		driver, derr := e.vmm(r.VMM)
+		jailer, ok := driver.(vmm.Jailer)
+		if derr != nil || !ok || !driver.Features().Jails || !e.vmAlive(r) {
+			continue
+		}
+		jailed, jerr := jailer.Jailed(e.Handles.Process(r.ID))
+		if err = errors.Join(err, jerr); jerr == nil && !jailed {
+			names = append(names, r.Name)
+		}
+	}
+	return names, err
 }
 
 // addresses leases one of a subnet's: not the network's own, the gateway's (the first) or the broadcast address.

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 
 	"banger/internal/vm"
@@ -17,10 +18,18 @@ func TestJailFromTheNextStartOn(t *testing.T) {
 		made = append(made, d.run(fmt.Sprintf("v%d", i), false))
 	}
 	launches := len(w.host.Launched())
+	unjailed := func(want ...string) {
+		t.Helper()
+		if got, err := d.Unjailed(t.Context()); err != nil || !slices.Equal(got, want) {
+			t.Errorf("outside jails are %q, %v, want %q", got, err, want)
+		}
+	}
+	unjailed() // no VM has a jail
 	d.kill()
 
 	w.jails = true
 	d = w.start()
+	unjailed("v0", "v1", "v2")
 	if n := len(w.host.Launched()); n != launches {
 		t.Fatalf("%d launches: VMs that ran were started anew", n-launches)
 	}
@@ -44,10 +53,12 @@ func TestJailFromTheNextStartOn(t *testing.T) {
 			}
 		}
 	}
+	unjailed("v2")
 	launches = len(w.host.Launched())
 	if _, err := again(made[2].Name); vm.CodeOf(err) != vm.CodeConflict || len(w.host.Launched()) != launches {
 		t.Errorf("no user is free: %v, %d launches", err, len(w.host.Launched())-launches)
 	}
+	unjailed() // it is stopped
 	_, err := d.Delete(t.Context(), made[0].Name)
 	must(t, err)
 	must(t, d.Watch().Gone(context.WithoutCancel(t.Context()), made[0].ID, nil))

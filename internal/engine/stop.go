@@ -204,8 +204,10 @@ func (w *worker) giveUp(ctx context.Context, r vm.VMRecord, cause error) error {
 // the row last.
 func (w *worker) remove(ctx context.Context, r vm.VMRecord) error {
 	done := w.stage(r, "remove")
-	err := w.takeDown(ctx, r)
-	if err == nil {
+	err := ownDir(r)
+	if err != nil {
+		err = errors.Join(err, w.killAll(ctx, r)) // that much needs no file
+	} else if err = w.takeDown(ctx, r); err == nil {
 		err = w.removeFiles(ctx, r)
 	}
 	done(err)

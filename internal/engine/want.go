@@ -54,9 +54,10 @@ func (e *Engine) Stop(ctx context.Context, ref string, force bool, grace time.Du
 		w.stop = stopHint{force, grace}
 		w.mu.Unlock()
 	}
+	process := e.Handles.Process(r.ID) // before the intent is known: who starts it again soon has another one
 	r, err = e.setWant(ctx, r.ID, vm.WantStopped, vm.StateStopping)
 	if w := e.known(r.ID); err == nil && force && w != nil { // a gentle stop may be under way
-		err = w.killNow(ctx, r)
+		err = w.kill(ctx, r, process)
 	}
 	return r, err
 }
@@ -67,6 +68,9 @@ func (e *Engine) Delete(ctx context.Context, ref string) (vm.VMRecord, error) {
 	if err != nil {
 		return r, err
 	}
+	if err := ownDir(r); err != nil {
+		return r, err
+	}
 	return e.setWant(ctx, r.ID, vm.WantGone, vm.StateRemoving)
 }
 
@@ -75,6 +79,9 @@ func (e *Engine) Delete(ctx context.Context, ref string) (vm.VMRecord, error) {
 func (e *Engine) DeleteStopped(ctx context.Context, ref string) (vm.VMRecord, error) {
 	r, err := e.Store.VMByRef(ctx, ref)
 	if err != nil {
+		return r, err
+	}
+	if err := ownDir(r); err != nil {
 		return r, err
 	}
 	return e.setWant(ctx, r.ID, vm.WantGone, vm.StateRemoving, func(r *vm.VMRecord) error {

@@ -34,6 +34,7 @@ type world struct {
 	store  *guarded // makes disks that have to be guarded; nil: they need not
 	jails  bool     // VMMs run in jails, and write metrics, from the next life of the daemon on
 
+	turns    atomic.Int32 // how often a VMM was asked whether its machine runs
 	ensured  atomic.Int32 // images and kernels asked for
 	held     atomic.Int32 // of them, those that must not be deleted
 	workDisk atomic.Int64 // bytes that the last one was asked to have
@@ -85,7 +86,7 @@ func (w *world) begin() *daemon {
 	must(w.t, err)
 	e := New(w.t.Context(), Config{
 		Store: db, Handles: handles.NewCache(), Paths: w.paths, Images: images{w}, Kernels: kernels{w},
-		VMMs: []vmm.Driver{&onePort{Driver: fake.New(w.host, "qemu"), jails: w.jails, ports: map[string]chan struct{}{}}}, Disks: []disk.Driver{w.disk()},
+		VMMs: []vmm.Driver{&onePort{Driver: fake.New(w.host, "qemu"), jails: w.jails, host: w.host, turns: &w.turns, ports: map[string]chan struct{}{}}}, Disks: []disk.Driver{w.disk()},
 		Networks: []network.Driver{w.network()}, Processes: w.host, BootID: w.host.BootID(),
 		WorkDisk: func(_ context.Context, path string, size int64) error {
 			w.workDisk.Store(size)

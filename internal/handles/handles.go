@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"banger/internal/act"
 	"banger/internal/host/proc"
 	"banger/internal/vm"
@@ -72,6 +74,10 @@ func (c *Cache) Set(ctx context.Context, id vm.ID, dir string, h vm.VMHandles) e
 		return fmt.Errorf("encode the handles of VM %s: %w", id, err)
 	}
 	err = act.Record(ctx, "handles", func() error { return replace(dir, append(b, '\n')) })
+	if path := filepath.Join(dir, FileName); err != nil && isDir(path) {
+		return vm.Errorf(vm.CodeConflict, "write the handles of VM %s: %s is a directory, which banger did not make", id, path).
+			WithHint("move it away")
+	}
 	if err != nil {
 		return fmt.Errorf("write the handles of VM %s: %w", id, err)
 	}
@@ -96,10 +102,16 @@ func replace(dir string, content []byte) error {
 	return err
 }
 
-// Clear forgets a VM's handles, file first. Clearing twice is success.
+func isDir(path string) bool {
+	fi, err := os.Lstat(path)
+	return err == nil && fi.IsDir()
+}
+
+// Clear forgets a VM's handles, file first. Clearing twice is success. A directory of the file's name holds no handles; it is
+// not the run's, and stays, unless it is empty.
 func (c *Cache) Clear(ctx context.Context, id vm.ID, dir string) error {
 	err := act.Record(ctx, "handles.remove", func() error { return os.Remove(filepath.Join(dir, FileName)) })
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.ENOTEMPTY) {
 		return fmt.Errorf("remove the handles of VM %s: %w", id, err)
 	}
 	c.mu.Lock()

@@ -14,7 +14,6 @@ import (
 type knowledge struct {
 	records []vm.VMRecord
 	born    time.Time // the database was; zero when nobody can know
-	doubt   string    // why the records may be another root's; empty when they are this one's
 }
 
 // judge gives every object its verdict, in the order of removal.
@@ -27,11 +26,7 @@ func judge(objects []Finding, k knowledge) []Finding {
 	for i := range objects {
 		f := &objects[i]
 		f.judge(records)
-		switch {
-		case f.Status != Orphan:
-		case k.doubt != "":
-			f.Kept = k.doubt
-		case f.VM != "" && older[f.VM] != "":
+		if f.Status == Orphan && f.VM != "" {
 			f.Kept = older[f.VM]
 		}
 	}

@@ -29,8 +29,7 @@ func TestJudge(t *testing.T) {
 		owner   string
 		why     string // part of it
 		kept    string // part of it; empty = not kept
-		doubt   string
-		unknown bool // when the database was made
+		unknown bool   // when the database was made
 		change  func(*vm.VMRecord)
 	}{
 		"of a running VM":                {o: Object{VM: web, Run: true, Proof: proof}, status: Owned, owner: "web", why: "running"},
@@ -44,7 +43,6 @@ func TestJudge(t *testing.T) {
 		"of no VM":                       {o: Object{VM: gone, Proof: proof}, status: Orphan, why: proof},
 		"of no VM, without proof":        {o: Object{VM: gone, Doubt: "another root's"}, status: Foreign, why: "another root's"},
 		"of no VM, in use":               {o: Object{VM: gone, Proof: proof, Busy: "it is tried"}, status: Owned, why: "it is tried"},
-		"of no VM, another's database":   {o: Object{VM: gone, Proof: proof}, status: Orphan, kept: "copied", doubt: "it was copied"},
 		"of no VM, after the database":   {o: Object{VM: gone, Proof: proof, Made: after}, status: Orphan},
 		"of no VM, before the database":  {o: Object{VM: gone, Proof: proof, Made: before}, status: Orphan, kept: "the database is younger"},
 		"a moment before the database":   {o: Object{VM: gone, Proof: proof, Made: born.Add(-clockSlack / 2)}, status: Orphan},
@@ -57,7 +55,7 @@ func TestJudge(t *testing.T) {
 		"half of a file, being written":  {o: Object{VM: web, Scrap: true, Proof: proof, Busy: "it is young"}, status: Owned, owner: "web"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			k := knowledge{records: records(), born: born, doubt: c.doubt}
+			k := knowledge{records: records(), born: born}
 			if c.unknown {
 				k.born = time.Time{}
 			}

@@ -13,12 +13,11 @@ import (
 type Config struct {
 	Kinds []Kind
 
-	// Records reads the records of all VMs. Only then is it known what belongs to nobody.
+	// Records reads the records of all VMs, which are this root's: with another's no daemon starts. Only then is it known what
+	// belongs to nobody.
 	Records func(ctx context.Context) ([]vm.VMRecord, error)
 	// Born is when the database's file was made; zero where that cannot be known.
 	Born func() time.Time
-	// Doubt says why the records cannot be this root's; empty when they can.
-	Doubt func([]vm.VMRecord) string
 	// Sweep has the worker of a VM at rest take down what a run of it left, and waits for it. The worker alone may: the VM may
 	// be started at this moment.
 	Sweep func(ctx context.Context, id vm.ID) error
@@ -93,7 +92,6 @@ func (k *Keeper) take(ctx context.Context) (all []Finding, lookErr, err error) {
 	if known.records, err = k.Records(ctx); err != nil { // after the look: see knowledge
 		return nil, nil, fmt.Errorf("tell what belongs to no VM: %w", err)
 	}
-	known.doubt = k.Doubt(known.records)
 	return judge(all, known), errors.Join(errs...), nil
 }
 

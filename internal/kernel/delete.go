@@ -15,17 +15,26 @@ import (
 
 // Use is Ensure, and keeps the kernel from being deleted until release is called: until then no record need tell of its user.
 func (l *Library) Use(ctx context.Context, name string, report vm.Report) (k vm.Kernel, release func(), err error) {
+	return l.hold(ctx, name, func() (vm.Kernel, error) { return l.Ensure(ctx, name, report) })
+}
+
+// Hold is Get, and keeps the kernel from being deleted until release is called. It makes none.
+func (l *Library) Hold(ctx context.Context, name string) (k vm.Kernel, release func(), err error) {
+	return l.hold(ctx, name, func() (vm.Kernel, error) { return l.Get(ctx, name) })
+}
+
+func (l *Library) hold(ctx context.Context, name string, get func() (vm.Kernel, error)) (k vm.Kernel, release func(), err error) {
 	// The row is looked at before there is a hold, the files are not: they would seem damaged while they are deleted.
 	k, err = l.Records.KernelByName(ctx, name)
 	if vm.CodeOf(err) == vm.CodeNotFound {
-		k, err = l.Ensure(ctx, name, report)
+		k, err = get()
 	}
 	for err == nil {
 		held := k.Digest
 		if release, err = l.uses.Hold(ctx, held); err != nil {
 			return vm.Kernel{}, nil, fmt.Errorf("use kernel %s: %w", name, err)
 		}
-		if k, err = l.Ensure(ctx, name, report); err == nil && k.Digest == held {
+		if k, err = get(); err == nil && k.Digest == held {
 			return k, release, nil
 		}
 		release() // what has the name now is held in its turn
@@ -34,7 +43,7 @@ func (l *Library) Use(ctx context.Context, name string, report vm.Report) (k vm.
 }
 
 // Delete removes the kernel of that name, and its files when no other name has them. vm.CodeNotFound when there is none;
-// vm.CodeConflict while VMs boot from it, whether they run or not, or one is being made with it.
+// vm.CodeConflict while VMs boot from it, whether they run or not, one is being made with it, or a driver is tried with it.
 func (l *Library) Delete(ctx context.Context, name string) error {
 	what := "delete kernel " + name
 	k, err := l.Records.KernelByName(ctx, name)
@@ -47,7 +56,7 @@ func (l *Library) Delete(ctx context.Context, name string) error {
 	// From here to the end nobody begins to use the digest: not even its next import, which would find the files still there.
 	done, ok := l.uses.Take(k.Digest)
 	if !ok {
-		return vm.Errorf(vm.CodeConflict, "%s: a VM is being created with it, or it is just being imported or deleted", what).WithHint("try again when that has ended")
+		return vm.Errorf(vm.CodeConflict, "%s: a VM is being created with it, KVM is being tried with it, or it is just being imported or deleted", what).WithHint("try again when that has ended")
 	}
 	defer done()
 	defer l.making.Begin()() // nor are its files orphans, once the row is gone

@@ -59,6 +59,11 @@ func TestDelete(t *testing.T) {
 	}
 	deletes("also", vm.CodeConflict, "a VM is being created with it", "try again")
 	release()
+	if k, release, err = l.Hold(t.Context(), "one"); err != nil || k.Digest != one {
+		t.Fatalf("%+v, %v", k, err)
+	}
+	deletes("also", vm.CodeConflict, "KVM is being tried with it", "try again")
+	release()
 	if !there(dir(one)) || !there(cached(one)) || len(rows.rows) != 3 {
 		t.Fatalf("a refusal removed something: %v", rows.rows)
 	}
@@ -85,6 +90,9 @@ func TestDelete(t *testing.T) {
 	}
 	if _, _, err := l.Use(t.Context(), "one", nil); vm.CodeOf(err) != vm.CodeNotFound {
 		t.Errorf("used when it is gone: %v", err)
+	}
+	if _, _, err := l.Hold(t.Context(), vm.DefaultKernel); vm.CodeOf(err) != vm.CodeNotFound || len(rows.rows) != 0 {
+		t.Errorf("held when it is not there: %v; %v", err, rows.rows)
 	}
 }
 

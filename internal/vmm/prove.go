@@ -16,6 +16,24 @@ import (
 	"banger/internal/guest"
 )
 
+// Bootable is what a driver boots to see whether a guest runs under KVM.
+type Bootable struct {
+	Kernel    string // uncompressed ELF vmlinux
+	Initramfs string // one that honours guest.ArgProve
+	// Release is called once, when nobody reads these files any more: until then they stay where they are. Nil = nobody waits.
+	Release func()
+}
+
+// Done says that the boot is over.
+func (b Bootable) Done() {
+	if b.Release != nil {
+		b.Release()
+	}
+}
+
+// ProveBoot finds what to boot; its error says why there is nothing.
+type ProveBoot func(ctx context.Context) (Bootable, error)
+
 // unsure is the error of a boot whose VMM somebody ended. One that comes to nothing is none: a KVM that lies looks like that,
 // and costs all of that time at each look.
 type unsure struct{ error }

@@ -71,6 +71,12 @@ type Acceler interface {
 	AccelOf(id proc.Identity) string
 }
 
+// Jailer is a Driver that can tell whether a machine it launched is in a jail: the configuration may have changed since.
+type Jailer interface {
+	// Jailed is true, too, when the process is not there.
+	Jailed(id proc.Identity) (bool, error)
+}
+
 // Features are what a driver's machines have.
 type Features struct {
 	Jails    bool   // each VMM runs as a user of its own, Config.UID
@@ -83,6 +89,8 @@ type Features struct {
 type Pauser interface {
 	// Paused asks the VMM whether its machine was halted by Pause, by whatever daemon.
 	Paused(ctx context.Context, ref Ref) (bool, error)
+	// Runs asks the VMM whether its machine runs: one that it halted by itself, because the host's disk is full, say, does not.
+	Runs(ctx context.Context, ref Ref) (bool, error)
 	Pause(ctx context.Context, ref Ref) error
 	Resume(ctx context.Context, ref Ref) error
 }

@@ -39,7 +39,7 @@ func (s *server) streamRoutes(h huma.API, mux *http.ServeMux) {
 	mux.HandleFunc("GET "+api.PathMetrics, s.metrics)
 	mux.HandleFunc("GET "+api.PathVMLogs, s.logs)
 	mux.HandleFunc("POST "+api.PathVMExec, s.exec)
-	mux.HandleFunc("POST "+api.PathVMSSH, s.toAgent(guest.PathSSH))
+	mux.HandleFunc("POST "+api.PathVMSSH, s.ssh)
 	mux.HandleFunc("GET "+api.PathVMFiles, s.toAgent(guest.PathFiles)) // GET serves HEAD too
 	mux.HandleFunc("PUT "+api.PathVMFiles, s.toAgent(guest.PathFiles))
 }
@@ -78,7 +78,23 @@ func (s *server) exec(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer end()
-	s.proxy(c, guest.PathExec).ServeHTTP(w, r)
+	s.follow(c, guest.PathExec, w, r)
+}
+
+func (s *server) ssh(w http.ResponseWriter, r *http.Request) {
+	c, err := s.Engine.Agent(r.Context(), r.PathValue("ref"))
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	s.follow(c, guest.PathSSH, w, r)
+}
+
+// follow passes a stream that may be silent for as long as its guest lives.
+func (s *server) follow(c *guest.Client, path string, w http.ResponseWriter, r *http.Request) {
+	ctx, stop := s.Engine.WhileAnswers(r.Context(), r.PathValue("ref"))
+	defer stop()
+	s.proxy(c, path).ServeHTTP(w, r.WithContext(ctx))
 }
 
 // toAgent passes a request through to the same-named path of the VM's agent.

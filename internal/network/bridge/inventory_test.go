@@ -53,7 +53,6 @@ func TestInventory(t *testing.T) {
 			Kinds:   d.Kinds(p),
 			Records: func(context.Context) ([]vm.VMRecord, error) { return records, nil },
 			Born:    func() time.Time { return time.Time{} },
-			Doubt:   func([]vm.VMRecord) string { return "" },
 			Sweep:   func(context.Context, vm.ID) error { return errors.New("nobody sweeps") },
 		})
 		status := func() map[string]string {

@@ -82,6 +82,13 @@ func (a *agent) whenReady(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		select {
 		case <-a.ready:
+			if dead := a.host.currentRules().Dead; dead != nil && dead(*a.process.config) {
+				select {
+				case <-a.closing:
+				case <-r.Context().Done():
+				}
+				return
+			}
 			if a.host.awaitGuest(r.Context(), a.process) == nil {
 				next.ServeHTTP(w, r)
 			}

@@ -170,7 +170,11 @@ func makeFiles(c vmm.Config) error {
 
 // Find implements vmm.Driver.
 func (d *Driver) Find(_ context.Context, ref vmm.Ref) (proc.Identity, bool, error) {
-	if p := d.bySocket(func(c vmm.Config) bool { return c.APISock == ref.APISock }); p != nil {
+	p := d.bySocket(func(c vmm.Config) bool { return c.APISock == ref.APISock })
+	if p != nil && d.host.isDying(p) {
+		return proc.Identity{}, false, nil // its command line went first
+	}
+	if hidden := d.host.currentRules().Hidden; p != nil && (hidden == nil || !hidden(*p.config)) {
 		return p.id, true, nil
 	}
 	return proc.Identity{}, false, nil
@@ -227,6 +231,12 @@ func (d *Driver) Paused(ctx context.Context, ref vmm.Ref) (bool, error) {
 		return false, err
 	}
 	return d.host.isPaused(p), nil
+}
+
+// Runs implements vmm.Pauser.
+func (d *Driver) Runs(ctx context.Context, ref vmm.Ref) (bool, error) {
+	paused, err := d.Paused(ctx, ref)
+	return !paused, err
 }
 
 // Pause implements vmm.Pauser.

@@ -48,6 +48,9 @@ type process struct {
 	stopped   chan struct{} // closed when it goes on; nil = it runs
 	terminate bool          // SIGTERM came meanwhile
 
+	dying   chan struct{} // closed when somebody waits for the end of what was killed; nil = it was not; guarded by Host.mu
+	awaited bool
+
 	paused chan struct{} // closed when the machine goes on; nil = it runs; guarded by Host.mu
 
 	exited chan string // for the launcher
@@ -61,10 +64,13 @@ type Rules struct {
 	Configure func(vmm.Config, GuestConfigure) error     // an error is answered with status 500
 	Sync      func(vmm.Config)                           // the answer waits for its return
 	PowerOff  func(vmm.Config) bool                      // false: the guest ignores it
+	Dead      func(vmm.Config) bool                      // the guest answers nothing new any more; what was begun goes on without a word
 	Ending    func(vmm.Config) string                    // of guest.Hello
 	Quit      func(vmm.Config) bool                      // false: the VMM ignores it
 	Terminate func(vmm.Config) bool                      // false: the VMM ignores SIGTERM
 	Kill      func(vmm.Config) <-chan struct{}           // SIGKILL takes effect when it is closed; nil channel: at once
+	Linger    bool                                       // what a killed VMM holds is free when somebody waited for its end, or a moment later; Find sees it no more
+	Hidden    func(vmm.Config) bool                      // Find does not see it, as one that is between its fork and its exec
 	Exec      func(ctx context.Context, e Exec) ExecExit // nil: writes its arguments to stdout and exits with 0
 }
 
@@ -123,6 +129,9 @@ func (h *Host) Clone() *Host {
 	defer h.mu.Unlock()
 	c := &Host{boot: h.boot, clock: h.clock, nextPID: h.nextPID, running: map[int]*process{}, rules: h.rules, launched: slices.Clone(h.launched)}
 	for pid, p := range h.running {
+		if p.dying != nil {
+			continue // it has had its time
+		}
 		q := &process{id: p.id, config: p.config, gone: make(chan struct{}), exited: make(chan string, 1)}
 		if p.guest != nil {
 			q.guest = newAgent(c, q)
@@ -309,66 +318,14 @@ func (h *Host) kill(p *process) {
 			return
 		}
 	}
-	h.end(p, "signal: killed")
-}
-
-// pause halts the machine of p, or lets it go on.
-func (h *Host) pause(p *process, halt bool) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	switch {
-	case halt && p.paused == nil:
-		p.paused = make(chan struct{})
-	case !halt && p.paused != nil:
-		close(p.paused)
-		p.paused = nil
-	}
-}
-
-func (h *Host) isPaused(p *process) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return p.paused != nil
-}
-
-// awaitGuest waits while the machine of p is paused, or p is stopped; the error is as of awaitRunning.
-func (h *Host) awaitGuest(ctx context.Context, p *process) error {
-	for {
-		if err := h.awaitRunning(ctx, p); err != nil {
-			return err
-		}
-		h.mu.Lock()
-		paused := p.paused
+	if linger := h.rules.Linger; p.config != nil && linger {
+		h.linger(p)
 		h.mu.Unlock()
-		if paused == nil {
-			return nil
-		}
-		select {
-		case <-paused:
-		case <-p.gone:
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+		return
 	}
-}
-
-// awaitRunning waits while p is stopped. It returns ctx's error when that ends first, and nil when p has ended.
-func (h *Host) awaitRunning(ctx context.Context, p *process) error {
-	h.mu.Lock()
-	stopped := p.stopped
 	h.mu.Unlock()
-	if stopped == nil {
-		return nil
-	}
-	select {
-	case <-stopped:
-		return nil
-	case <-p.gone:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	h.end(p, "signal: killed")
 }
 
 // Wait implements vmm.Processes.
@@ -377,6 +334,12 @@ func (h *Host) Wait(ctx context.Context, id proc.Identity) error {
 	if p == nil {
 		return nil
 	}
+	h.mu.Lock()
+	if p.dying != nil && !p.awaited {
+		p.awaited = true
+		close(p.dying)
+	}
+	h.mu.Unlock()
 	select {
 	case <-p.gone:
 		return nil

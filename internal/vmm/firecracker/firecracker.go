@@ -34,8 +34,8 @@ type Config struct {
 	StateDir string // an existing directory for firecracker.json: what was found out in this boot of the host
 	VMs      string // the directory below which VMs' directories, and their jails, are; empty = its mount is not looked at
 
-	// ProveBoot returns a kernel and an initramfs that honours guest.ArgProve. Nil: this driver is never usable.
-	ProveBoot func(ctx context.Context) (kernel, initramfs string, err error)
+	// ProveBoot tells what to boot as the proof. Nil: this driver is never usable.
+	ProveBoot vmm.ProveBoot
 
 	Host   kvm.Host     // zero = this one
 	Logger *slog.Logger // nil = none
@@ -47,7 +47,7 @@ type Driver struct {
 	noJail    bool
 	stateFile string
 	vms       string
-	proveBoot func(ctx context.Context) (kernel, initramfs string, err error)
+	proveBoot vmm.ProveBoot
 	host      kvm.Host
 	log       *slog.Logger
 
@@ -171,6 +171,12 @@ func (d *Driver) Quit(ctx context.Context, ref vmm.Ref) error {
 func (d *Driver) Paused(ctx context.Context, ref vmm.Ref) (bool, error) {
 	info, err := NewAPI(ref.APISock).Info(ctx)
 	return info.State == StatePaused, err
+}
+
+// Runs implements vmm.Pauser.
+func (d *Driver) Runs(ctx context.Context, ref vmm.Ref) (bool, error) {
+	info, err := NewAPI(ref.APISock).Info(ctx)
+	return info.State == StateRunning, err
 }
 
 // Pause implements vmm.Pauser.

@@ -13,10 +13,12 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"banger/internal/host/kvm"
+	"banger/internal/host/proc"
 	"banger/internal/testhost"
 	"banger/internal/vm"
 	"banger/internal/vmm"
@@ -152,7 +154,12 @@ func TestFindWantsProof(t *testing.T) {
 // impostor runs a program that waits, under whatever command line.
 func impostor(t *testing.T, args ...string) {
 	t.Helper()
-	cmd := &exec.Cmd{Path: os.Args[0], Args: args, Env: append(os.Environ(), impostorEnv+"=1")}
+	waiting(t, &exec.Cmd{Path: os.Args[0], Args: args, Env: append(os.Environ(), impostorEnv+"=1")})
+}
+
+// waiting starts a program that goes on until its input ends, as it does with the test.
+func waiting(t *testing.T, cmd *exec.Cmd) proc.Identity {
+	t.Helper()
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -161,6 +168,37 @@ func impostor(t *testing.T, args ...string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = stdin.Close(); _ = cmd.Wait() })
+	id, err := proc.Identify(cmd.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+// What runs tells whether it is in a jail, not what the configuration says now.
+func TestJailed(t *testing.T) {
+	testhost.Need(t, testhost.Root)
+	d := New(Config{NoJail: true, StateDir: testhost.Dir(t)})
+	for what, c := range map[string]struct {
+		uid    uint32
+		args   []string
+		jailed bool
+	}{
+		"free":      {0, []string{"firecracker", "--id", "0123456789ab", "--api-sock", "/run/api.sock"}, false},
+		"jailed":    {900001, []string{"firecracker", "--id", "0123456789ab", "--api-sock", "/api.sock"}, true},
+		"a jailer":  {0, []string{"jailer", "--id", "0123456789ab", "--chroot-base-dir", "/vms/0123456789ab/jail"}, true},
+		"not there": {0, nil, true},
+	} {
+		var id proc.Identity
+		if c.args != nil {
+			// A shell, since other users cannot reach this program; the arguments after its script are what is looked at.
+			args := append([]string{c.args[0], "-c", "read nothing", "sh"}, c.args[1:]...)
+			id = waiting(t, &exec.Cmd{Path: "/bin/sh", Args: args, SysProcAttr: &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: c.uid, Gid: c.uid}}})
+		}
+		if jailed, err := d.Jailed(id); err != nil || jailed != c.jailed {
+			t.Errorf("%s: %v, %v", what, jailed, err)
+		}
+	}
 }
 
 // A driver that jails never starts a VMM as root instead.
@@ -240,20 +278,20 @@ func TestProbeWithout(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.Host.CPUInfo = filepath.Join(dir, "cpuinfo")
-	c.ProveBoot = func(context.Context) (string, string, error) {
-		return "", "", vm.Errorf(vm.CodeNotFound, "no kernel yet")
+	c.ProveBoot = func(context.Context) (vmm.Bootable, error) {
+		return vmm.Bootable{}, vm.Errorf(vm.CodeNotFound, "no kernel yet")
 	}
 	if p := New(c).Probe(t.Context()); p.Usable || !p.Pending {
 		t.Errorf("nothing to boot: %+v", p)
 	}
-	c.ProveBoot = func(context.Context) (string, string, error) { return "/k", "/i", nil }
+	c.ProveBoot = func(context.Context) (vmm.Bootable, error) { return vmm.Bootable{Kernel: "/k", Initramfs: "/i"}, nil }
 	p := New(c).Probe(t.Context())
 	if p.Usable || p.Pending || !strings.Contains(p.Why, "does not boot") {
 		t.Errorf("a guest that prints nothing: %+v", p)
 	}
-	c.ProveBoot = func(context.Context) (string, string, error) {
+	c.ProveBoot = func(context.Context) (vmm.Bootable, error) {
 		t.Error("tried again in the same boot")
-		return "", "", nil
+		return vmm.Bootable{}, nil
 	}
 	if again := New(c).Probe(t.Context()); again != p {
 		t.Errorf("remembered %+v, found %+v", again, p)

@@ -14,6 +14,7 @@ import (
 
 	"banger/internal/act"
 	"banger/internal/host/file"
+	"banger/internal/host/proc"
 	"banger/internal/vm"
 	"banger/internal/vmm"
 )
@@ -40,6 +41,19 @@ func forbidden(dir string) string {
 		all = append(all, "noexec")
 	}
 	return strings.Join(all, ", ")
+}
+
+// Jailed implements vmm.Jailer. A jailed VMM runs as a user of its own, or is about to, and is a jailer still.
+func (*Driver) Jailed(id proc.Identity) (bool, error) {
+	uid, err := proc.UID(id.PID)
+	args, argsErr := proc.Args(id.PID)
+	if !proc.Alive(id) { // the last look: these are that process's
+		return true, nil
+	}
+	if err := errors.Join(err, argsErr); err != nil {
+		return false, fmt.Errorf("look whether process %d is in a jail: %w", id.PID, err)
+	}
+	return uid != os.Geteuid() || valueOf(args, "--chroot-base-dir") != "", nil
 }
 
 // jailBase is the jailer's --chroot-base-dir.

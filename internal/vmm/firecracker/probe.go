@@ -210,12 +210,13 @@ func (d *Driver) judge(ctx context.Context, f findings) (findings, error) {
 		f.Why = "KVM is unproven: no boot under it was tried"
 		return f, nil
 	}
-	kernel, initramfs, err := d.proveBoot(ctx)
+	b, err := d.proveBoot(ctx)
 	if err != nil {
 		f.pending, f.Why = true, "KVM is unproven: nothing to boot: "+err.Error()
 		return f, ctx.Err()
 	}
-	took, err := prove(ctx, f.Binary, kernel, initramfs, filepath.Dir(d.stateFile))
+	defer b.Done()
+	took, err := prove(ctx, f.Binary, b, filepath.Dir(d.stateFile))
 	switch {
 	case ctx.Err() != nil:
 		return f, ctx.Err()
@@ -241,9 +242,9 @@ func (d *Driver) judge(ctx context.Context, f findings) (findings, error) {
 const provingTime = 40 * time.Second
 
 // prove boots a guest with guest.ArgProve, and returns how long that took.
-func prove(ctx context.Context, binary, kernel, initramfs, dir string) (time.Duration, error) {
+func prove(ctx context.Context, binary string, b vmm.Bootable, dir string) (time.Duration, error) {
 	conf, err := json.Marshal(Machine{
-		BootSource:    BootSource{KernelImagePath: kernel, InitrdPath: initramfs, BootArgs: "console=ttyS0 quiet panic=-1 reboot=k pci=off " + guest.ArgProve + "=1"},
+		BootSource:    BootSource{KernelImagePath: b.Kernel, InitrdPath: b.Initramfs, BootArgs: "console=ttyS0 quiet panic=-1 reboot=k pci=off " + guest.ArgProve + "=1"},
 		Drives:        []Drive{},
 		MachineConfig: MachineConfig{VCPUCount: 1, MemSizeMiB: 256},
 	})

@@ -13,6 +13,7 @@ import (
 	"banger/internal/guest"
 	"banger/internal/host/kvm"
 	"banger/internal/testhost"
+	"banger/internal/vmm"
 )
 
 // trying is the configuration of a Firecracker that is a shell script, on a host where KVM looks usable, and how often a
@@ -23,9 +24,9 @@ func trying(t *testing.T, boots string) (Config, *int) {
 	tries := 0
 	c := Config{NoJail: true, StateDir: dir, Locate: located(filepath.Join(dir, "firecracker")),
 		Host: kvm.Host{Device: filepath.Join(dir, "kvm"), CPUInfo: filepath.Join(dir, "cpuinfo")},
-		ProveBoot: func(context.Context) (string, string, error) {
+		ProveBoot: func(context.Context) (vmm.Bootable, error) {
 			tries++
-			return "/k", "/i", nil
+			return vmm.Bootable{Kernel: "/k", Initramfs: "/i"}, nil
 		}}
 	script := "#!/bin/sh\n[ \"$1\" = --version ] && echo 'Firecracker v1.12.1' && exit\n" + boots + "\n"
 	err := errors.Join(os.WriteFile(filepath.Join(dir, "firecracker"), []byte(script), 0o700),
@@ -57,6 +58,26 @@ func TestProbeLooksAtKVMEachTime(t *testing.T) {
 	for _, d := range []*Driver{d, New(c)} {
 		if p := d.Probe(t.Context()); !p.Usable || !strings.Contains(p.Why, "a guest booted") || *tries != 1 {
 			t.Errorf("its device is back: %+v after %d boots", p, *tries)
+		}
+	}
+}
+
+// What is booted stays until the boot is over, and not for ever.
+func TestProbeHoldsWhatItBoots(t *testing.T) {
+	booted := filepath.Join(testhost.Dir(t), "booted")
+	for _, says := range []string{guest.ProofLine, "nothing of use"} {
+		c, _ := trying(t, "touch "+booted+"; echo "+says)
+		released := 0
+		c.ProveBoot = func(context.Context) (vmm.Bootable, error) {
+			return vmm.Bootable{Kernel: "/k", Initramfs: "/i", Release: func() {
+				released++
+				if err := os.Remove(booted); err != nil {
+					t.Errorf("it is let go before the boot: %v", err)
+				}
+			}}, nil
+		}
+		if p := New(c).Probe(t.Context()); p.Usable != (says == guest.ProofLine) || released != 1 {
+			t.Errorf("%s: %+v, let go %d times", says, p, released)
 		}
 	}
 }

@@ -82,8 +82,8 @@ func launchAndDie(t *testing.T, c vmm.Config) {
 // realDriver is one over the real Firecracker, for machines of user uid (0: without jails), with its findings and the
 // guest that proves KVM in dir.
 func realDriver(dir string, uid int) *Driver {
-	return New(Config{NoJail: uid == 0, StateDir: dir, ProveBoot: func(context.Context) (string, string, error) {
-		return filepath.Join(dir, "proof"), filepath.Join(dir, "initramfs"), nil
+	return New(Config{NoJail: uid == 0, StateDir: dir, ProveBoot: func(context.Context) (vmm.Bootable, error) {
+		return vmm.Bootable{Kernel: filepath.Join(dir, "proof"), Initramfs: filepath.Join(dir, "initramfs")}, nil
 	}})
 }
 
@@ -227,6 +227,9 @@ func TestRealJail(t *testing.T) {
 		awaitAPI(t, c)
 		if uid, err := proc.UID(id.PID); err != nil || uid != c.UID {
 			t.Errorf("it runs as user %d, %v, want %d", uid, err, c.UID)
+		}
+		if jailed, err := d.Jailed(id); err != nil || !jailed {
+			t.Errorf("it is in its jail, and is said to be: %v, %v", jailed, err)
 		}
 		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", id.PID))
 		if err != nil || !strings.Contains(string(status), "CapEff:\t0000000000000000") || !strings.Contains(string(status), "Seccomp:\t2") {

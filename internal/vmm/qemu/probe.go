@@ -130,12 +130,13 @@ func (d *Driver) judgeKVM(ctx context.Context, f *findings) error {
 		f.KVM, f.KVMWhy = kvmUnknown, "KVM is unproven: no boot under it was tried"
 		return nil
 	}
-	kernel, initramfs, err := d.proveBoot(ctx)
+	b, err := d.proveBoot(ctx)
 	if err != nil {
 		f.KVM, f.KVMWhy = kvmUnknown, "KVM is unproven: nothing to boot: "+err.Error()
 		return ctx.Err()
 	}
-	if err := tryKVM(ctx, f, kernel, initramfs); err != nil {
+	defer b.Done()
+	if err := tryKVM(ctx, f, b); err != nil {
 		return err
 	}
 	d.log.Info("tried KVM", "verdict", f.KVM, "why", f.KVMWhy)
@@ -143,10 +144,10 @@ func (d *Driver) judgeKVM(ctx context.Context, f *findings) error {
 }
 
 // tryKVM boots a guest with one processor after the other until one is proven. The error is that of ctx.
-func tryKVM(ctx context.Context, f *findings, kernel, initramfs string) error {
+func tryKVM(ctx context.Context, f *findings, b vmm.Bootable) error {
 	var whys []string
 	for _, cpu := range kvmCPUs {
-		took, err := prove(ctx, f.Binary, accelArguments(machine{kvm: true, cpu: cpu}, 1), kernel, initramfs)
+		took, err := prove(ctx, f.Binary, accelArguments(machine{kvm: true, cpu: cpu}, 1), b)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}

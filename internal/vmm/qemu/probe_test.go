@@ -11,6 +11,7 @@ import (
 
 	"banger/internal/host/kvm"
 	"banger/internal/vm"
+	"banger/internal/vmm"
 )
 
 const svm = "processor\t: 0\nflags\t\t: fpu vme svm lm\n\nprocessor\t: 1\nflags\t\t: fpu\n"
@@ -115,13 +116,15 @@ func TestProbeCancelled(t *testing.T) {
 }
 
 func TestKVMVerdicts(t *testing.T) {
-	noBoot := func(context.Context) (string, string, error) { return "", "", errors.New("no kernel yet") }
-	boot := func(context.Context) (string, string, error) { return "/k/vmlinux", "/k/initramfs", nil }
+	noBoot := func(context.Context) (vmm.Bootable, error) { return vmm.Bootable{}, errors.New("no kernel yet") }
+	boot := func(context.Context) (vmm.Bootable, error) {
+		return vmm.Bootable{Kernel: "/k/vmlinux", Initramfs: "/k/initramfs"}, nil
+	}
 	for _, c := range []struct {
 		name      string
 		device    bool
 		cpuinfo   string
-		proveBoot func(context.Context) (string, string, error)
+		proveBoot func(context.Context) (vmm.Bootable, error)
 		says      string // what the stub prints as a guest
 		want      verdict
 		why       string
@@ -181,16 +184,39 @@ esac
 	}
 	write(t, d.host.Device, "")
 	write(t, d.host.CPUInfo, svm)
-	boot := func(context.Context) (string, string, error) { return "/k/vmlinux", "/k/initramfs", nil }
+	boot := func(context.Context) (vmm.Bootable, error) {
+		return vmm.Bootable{Kernel: "/k/vmlinux", Initramfs: "/k/initramfs"}, nil
+	}
 	d.proveBoot = boot
 	f, err := d.find(t.Context())
 	if err != nil || f.KVM != kvmProven || f.KVMCPU != "host,-arch-capabilities" || !strings.Contains(f.KVMWhy, "host,-arch-capabilities") {
 		t.Fatalf("found %+v, %v", f, err)
 	}
 	next, _ := stub(t, dir)
-	next.proveBoot = func(context.Context) (string, string, error) { return "", "", errors.New("asked again") }
+	next.proveBoot = func(context.Context) (vmm.Bootable, error) { return vmm.Bootable{}, errors.New("asked again") }
 	if again, err := next.find(t.Context()); err != nil || again != f {
 		t.Errorf("the next daemon found %+v, %v", again, err)
+	}
+}
+
+// What is booted stays until the boots are over, with whatever outcome, and not for ever.
+func TestProbeHoldsWhatItBoots(t *testing.T) {
+	for _, says := range []string{"BANGER-GUEST-RUNS", "nothing of use"} {
+		d, runs := stub(t, t.TempDir())
+		script := read(t, d.binary) + `case "$*" in *banger.prove=1*) printf '` + says + `\r\n';; esac` + "\n"
+		if err := os.WriteFile(d.binary, []byte(script), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		write(t, d.host.Device, "")
+		write(t, d.host.CPUInfo, svm)
+		begun, over, released := 0, 0, 0
+		d.proveBoot = func(context.Context) (vmm.Bootable, error) {
+			begun = runs()
+			return vmm.Bootable{Kernel: "/k/vmlinux", Initramfs: "/k/initramfs", Release: func() { over, released = runs(), released+1 }}, nil
+		}
+		if p := d.Probe(t.Context()); released != 1 || over == begun || over != runs() || (p.Accel == "kvm") != (says == "BANGER-GUEST-RUNS") {
+			t.Errorf("%s: let go %d times, after %d of %d runs, asked for after %d; %+v", says, released, over, runs(), begun, p)
+		}
 	}
 }
 
@@ -203,7 +229,9 @@ func TestKVMWithNoProcessor(t *testing.T) {
 	}
 	write(t, d.host.Device, "")
 	write(t, d.host.CPUInfo, svm)
-	d.proveBoot = func(context.Context) (string, string, error) { return "/k/vmlinux", "/k/initramfs", nil }
+	d.proveBoot = func(context.Context) (vmm.Bootable, error) {
+		return vmm.Bootable{Kernel: "/k/vmlinux", Initramfs: "/k/initramfs"}, nil
+	}
 	f, err := d.find(t.Context())
 	if err != nil || f.KVM != kvmDisproven || f.KVMCPU != "" || !strings.Contains(f.KVMWhy, "first") || !strings.Contains(f.KVMWhy, "second") ||
 		strings.Contains(f.KVMWhy, "\n") {
@@ -222,11 +250,11 @@ func TestKVMIsProvenOnceThereIsAKernel(t *testing.T) {
 	write(t, d.host.Device, "")
 	write(t, d.host.CPUInfo, svm)
 	there := false
-	d.proveBoot = func(context.Context) (string, string, error) {
+	d.proveBoot = func(context.Context) (vmm.Bootable, error) {
 		if !there {
-			return "", "", errors.New("no kernel yet")
+			return vmm.Bootable{}, errors.New("no kernel yet")
 		}
-		return "/k/vmlinux", "/k/initramfs", nil
+		return vmm.Bootable{Kernel: "/k/vmlinux", Initramfs: "/k/initramfs"}, nil
 	}
 	if p := d.Probe(t.Context()); p.Accel != "tcg" {
 		t.Fatalf("without a kernel: %+v", p)
@@ -253,7 +281,10 @@ func TestKVMIsLookedAtEachTime(t *testing.T) {
 	}
 	write(t, d.host.CPUInfo, svm)
 	tries := 0
-	d.proveBoot = func(context.Context) (string, string, error) { tries++; return "/k/vmlinux", "/k/initramfs", nil }
+	d.proveBoot = func(context.Context) (vmm.Bootable, error) {
+		tries++
+		return vmm.Bootable{Kernel: "/k/vmlinux", Initramfs: "/k/initramfs"}, nil
+	}
 	for _, there := range []bool{false, true, false, true} {
 		if there {
 			write(t, d.host.Device, "")

@@ -31,9 +31,9 @@ type Config struct {
 	Binary   string // QEMU's program; empty = qemu-system-x86_64 in PATH
 	StateDir string // an existing directory for probe.json: what was found out in this boot of the host
 
-	// ProveBoot returns a kernel and an initramfs that honours guest.ArgProve. It is called at most once, where KVM
+	// ProveBoot is called at most once, where KVM
 	// looks usable and is not proven yet. Nil: KVM is never used.
-	ProveBoot func(ctx context.Context) (kernel, initramfs string, err error)
+	ProveBoot vmm.ProveBoot
 
 	Logger *slog.Logger // nil = none
 }
@@ -42,7 +42,7 @@ type Config struct {
 type Driver struct {
 	binary    string
 	stateFile string
-	proveBoot func(ctx context.Context) (kernel, initramfs string, err error)
+	proveBoot vmm.ProveBoot
 	log       *slog.Logger
 	host      kvm.Host // where KVM is looked for
 
@@ -148,18 +148,30 @@ func (d *Driver) Quit(ctx context.Context, ref vmm.Ref) error {
 
 // Paused implements vmm.Pauser. A machine that QEMU itself halted, because the host's disk is full, is in another state.
 func (d *Driver) Paused(ctx context.Context, ref vmm.Ref) (bool, error) {
+	status, err := d.status(ctx, ref)
+	return status == "paused", err
+}
+
+// Runs implements vmm.Pauser.
+func (d *Driver) Runs(ctx context.Context, ref vmm.Ref) (bool, error) {
+	status, err := d.status(ctx, ref)
+	return status == "running", err
+}
+
+// status is QEMU's word for what its machine does.
+func (d *Driver) status(ctx context.Context, ref vmm.Ref) (string, error) {
 	c, err := qmp.Dial(ctx, ref.APISock)
 	if err != nil {
-		return false, fmt.Errorf("ask qemu for its status: %w", err)
+		return "", fmt.Errorf("ask qemu for its status: %w", err)
 	}
 	defer func() { _ = c.Close() }()
 	var status struct {
 		Status string `json:"status"`
 	}
 	if err := c.Execute(ctx, "query-status", nil, &status); err != nil {
-		return false, fmt.Errorf("ask qemu for its status: %w", err)
+		return "", fmt.Errorf("ask qemu for its status: %w", err)
 	}
-	return status.Status == "paused", nil
+	return status.Status, nil
 }
 
 // Pause implements vmm.Pauser.

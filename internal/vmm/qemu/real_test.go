@@ -263,17 +263,17 @@ func TestRealProof(t *testing.T) {
 	}
 	tcg := accelArguments(machine{}, 1)
 	c := tiny(t, vmmtest.TinyProof)
-	if took, err := prove(t.Context(), binary, tcg, c.Kernel, c.Initramfs); err != nil {
+	if took, err := prove(t.Context(), binary, tcg, vmm.Bootable{Kernel: c.Kernel, Initramfs: c.Initramfs}); err != nil {
 		t.Errorf("a guest that prints the line: %v", err)
 	} else {
 		t.Logf("proven in %v", took)
 	}
-	if _, err := prove(t.Context(), binary, tcg, c.Root.Path, c.Initramfs); err == nil {
+	if _, err := prove(t.Context(), binary, tcg, vmm.Bootable{Kernel: c.Root.Path, Initramfs: c.Initramfs}); err == nil {
 		t.Error("zeroes as a kernel prove something")
 	}
 	silent := tiny(t, vmmtest.TinyHalt)
 	begin := time.Now()
-	if _, err := prove(t.Context(), binary, tcg, silent.Kernel, silent.Initramfs); err == nil || !strings.Contains(err.Error(), "nothing of use in") {
+	if _, err := prove(t.Context(), binary, tcg, vmm.Bootable{Kernel: silent.Kernel, Initramfs: silent.Initramfs}); err == nil || !strings.Contains(err.Error(), "nothing of use in") {
 		t.Errorf("a guest that hangs: %v", err)
 	}
 	if took := time.Since(begin); took < provingTime || took > provingTime+3*time.Second {

@@ -43,10 +43,10 @@ func trial(ctx context.Context, binary string) (sandbox bool, err error) {
 
 // prove boots a guest with guest.ArgProve until it prints guest.ProofLine, and returns how long that took. The process
 // has ended on return, whatever happened: the deadline kills it, through its pidfd.
-func prove(ctx context.Context, binary string, accel []string, kernel, initramfs string) (time.Duration, error) {
+func prove(ctx context.Context, binary string, accel []string, b vmm.Bootable) (time.Duration, error) {
 	args := append([]string{
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-smp", "1", "-m", "256M",
-		"-kernel", kernel, "-initrd", initramfs,
+		"-kernel", b.Kernel, "-initrd", b.Initramfs,
 		"-append", "console=ttyS0 quiet panic=-1 reboot=t " + guest.ArgProve + "=1",
 		"-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
 	}, accel...)

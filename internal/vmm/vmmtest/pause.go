@@ -28,6 +28,9 @@ func pauseAndResume(t *testing.T, e Env) {
 		if got, err := p.Paused(t.Context(), c.Ref()); err != nil || got != want {
 			t.Errorf("paused: %v, %v; want %v", got, err, want)
 		}
+		if got, err := p.Runs(t.Context(), c.Ref()); err != nil || got == want {
+			t.Errorf("runs: %v, %v; want %v", got, err, !want)
+		}
 	}
 	if err := served(p.Pause); err != nil {
 		t.Fatalf("pause: %v", err)
@@ -52,5 +55,8 @@ func pauseAndResume(t *testing.T, e Env) {
 	}
 	if _, err := p.Paused(t.Context(), other.Ref()); err == nil {
 		t.Error("what was never launched says whether it is paused")
+	}
+	if _, err := p.Runs(t.Context(), other.Ref()); err == nil {
+		t.Error("what was never launched says whether it runs")
 	}
 }
