@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"banger/internal/api"
+	"banger/internal/testhost"
 )
 
 // portServer serves a guest's port 80, on the address that is its argument, and 53 of UDP. Of HTTP it answers GET /N with N bytes;
@@ -136,17 +137,15 @@ func TestPorts(t *testing.T) {
 	})
 	t.Run("requests", func(t *testing.T) {
 		b := b.with(t)
-		for _, size := range []int{0, 5, 3_000_000} {
-			if err := b.get(web, size); err != nil {
-				t.Errorf("%d bytes: %v", size, err)
-			}
+		size := 64 << 20
+		if testhost.Alone() { // a guest within a guest, all of it emulated, brings some 300 kB/s
+			size = 2 << 20
 		}
-		const size = 64 << 20
 		begin := time.Now()
-		if err := b.get(web, size); err != nil {
+		if err := errors.Join(b.get(web, 0), b.get(web, 5), b.get(web, size)); err != nil {
 			t.Error(err)
 		}
-		t.Logf("out of the guest: %.1f MB/s", size/1e6/time.Since(begin).Seconds())
+		t.Logf("out of the guest: %.1f MB/s", float64(size)/1e6/time.Since(begin).Seconds())
 		c, err := b.reach(web)
 		if err != nil {
 			t.Fatal(err)
@@ -162,7 +161,7 @@ func TestPorts(t *testing.T) {
 		if got, err := io.ReadAll(c); err != nil || string(got) != fmt.Sprintf("heard %d\n", size) {
 			t.Errorf("%q, %v", got, err)
 		}
-		t.Logf("into the guest: %.1f MB/s", size/1e6/time.Since(begin).Seconds())
+		t.Logf("into the guest: %.1f MB/s", float64(size)/1e6/time.Since(begin).Seconds())
 	})
 	t.Run("datagrams", func(t *testing.T) {
 		b := b.with(t)
@@ -287,6 +286,10 @@ func (b *box) askUDP(p api.PortStatus) error {
 
 // testSlowClient wants a client that reads nothing to cost the daemon little, and others nothing.
 func testSlowClient(t *testing.T, b *box, p api.PortStatus) {
+	flows := 4 << 20
+	if testhost.Alone() {
+		flows = 256 << 10
+	}
 	before := resident(t, b.daemonPID())
 	for range 4 {
 		c, err := b.reach(p)
@@ -296,12 +299,12 @@ func testSlowClient(t *testing.T, b *box, p api.PortStatus) {
 		if _, err := c.Write([]byte("GET /400000000 HTTP/1.0\r\n\r\n")); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := io.ReadFull(c, make([]byte, 4<<20)); err != nil { // it flows, and then does not
+		if _, err := io.ReadFull(c, make([]byte, flows)); err != nil { // it flows, and then does not
 			t.Fatal(err)
 		}
 		defer func() { _ = c.Close() }()
 	}
-	if err := errors.Join(b.ping(p), b.get(p, 1_000_000)); err != nil {
+	if err := errors.Join(b.ping(p), b.get(p, 100_000)); err != nil {
 		t.Errorf("beside clients that read nothing: %v", err)
 	}
 	if grown := resident(t, b.daemonPID()) - before; grown > 32<<20 {
@@ -317,13 +320,16 @@ func testManyConnections(t *testing.T, b *box, p api.PortStatus) {
 	idle := func() bool { return b.published("web", 80, "tcp").Connections == 0 }
 	b.until("web", "no connections", time.Minute, func(api.VMView) bool { return idle() })
 	before, begin := count(), time.Now()
-	const n = 1000
+	n := 1000
+	if testhost.Alone() {
+		n = 100
+	}
 	for range n {
 		if err := b.ping(p); err != nil {
 			t.Fatal(err)
 		}
 	}
-	t.Logf("%.1f ms a connection", time.Since(begin).Seconds()*1e3/n)
+	t.Logf("%.1f ms a connection", time.Since(begin).Seconds()*1e3/float64(n))
 	b.until("web", "as few descriptors as before", time.Minute, func(api.VMView) bool { return idle() && count() <= before+3 }) // the looking itself has some
 }
 

@@ -196,6 +196,8 @@ func (e *Engine) Ports(ctx context.Context, ref string) (api.VMPorts, error) {
 		all.Listeners = l.Listeners
 	case errors.Is(bounded.Err(), context.DeadlineExceeded):
 		all.Error = fmt.Sprintf("its agent did not answer within %v", listenersWait)
+	case vm.HintOf(err) != "":
+		all.Error = fmt.Sprintf("%v (%s)", err, vm.HintOf(err))
 	default:
 		all.Error = err.Error()
 	}

@@ -56,6 +56,7 @@ var extras = map[string]extra{
 			"TestTheVMMIsKilled",            // and a guest that ends by itself
 			"TestKilledClientLeavesNothing", // run --rm cut off
 			"TestAVMHoldsItsOwnOnly",        // descriptors, through the jailer
+			"TestPorts",                     // connections over vsock: each end by itself, slow readers; a daemon that dies
 			"TestMatrix",                    // the daemon, the VMM and the client killed at points that they pass
 		},
 		skip: "TestInOneVM/(orphans|twenty|modules|disks|logs)|TestTheDaemonIsKilled/both", // the latter the seed scenario has
