@@ -82,48 +82,6 @@ func (p *Publisher) has(id vm.ID, port vm.Port) bool {
 	return e != nil && e.owned != nil
 }
 
-// Hold gives what was reserved to a VM. Until release is called no Apply takes it away; then one does whose record was read
-// later and does not name it. kept false: it is given back, since the VM did not get it.
-func (p *Publisher) Hold(id vm.ID, name string, r *Reservation) (release func(kept bool)) {
-	v := p.of(id, name)
-	var held []*entry
-	v.mu.Lock()
-	for _, o := range r.owned {
-		e := v.entries[o.port]
-		if e != nil && e.owned != nil { // somebody was quicker, for this same VM: not with the same socket
-			continue
-		}
-		if e == nil {
-			e = v.newEntry(o.port)
-			v.entries[o.port] = e
-		}
-		v.serve(e, o)
-		e.held++
-		held = append(held, e)
-	}
-	v.mu.Unlock()
-	r.owned = slices.DeleteFunc(r.owned, func(o *owned) bool { return slices.ContainsFunc(held, func(e *entry) bool { return e.owned == o }) })
-	return func(kept bool) {
-		p.mu.Lock()
-		p.clock++
-		now := p.clock
-		p.mu.Unlock()
-		var lost []*entry
-		v.mu.Lock()
-		for _, e := range held {
-			if e.held--; e.since < now {
-				e.since = now
-			}
-			if !kept && e.held == 0 && v.entries[e.port] == e {
-				delete(v.entries, e.port)
-				lost = append(lost, e)
-			}
-		}
-		v.mu.Unlock()
-		v.drop(lost, true)
-	}
-}
-
 func (v *ports) newEntry(port vm.Port) *entry {
 	e := &entry{port: port, live: func() int { return 0 }}
 	e.ctx, e.cancel = context.WithCancel(v.p.ctx)

@@ -8,7 +8,6 @@ package publish
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"net"
 	"sync"
@@ -155,64 +154,6 @@ func (p *Publisher) Close() {
 	p.stop()
 	p.wg.Wait()
 }
-
-// Reservation is ports of the host that are ours before a record says for whom.
-type Reservation struct {
-	p     *Publisher
-	ports []vm.Port // in the order they were asked for, with numbers
-	owned []*owned
-}
-
-// Reserve takes ports of the host for a VM, all or none. Those that the VM has already are left as they are: id may be empty
-// for one that is still to be made. avoid says which numbers the system must not choose.
-func (p *Publisher) Reserve(ctx context.Context, id vm.ID, name string, ports []vm.Port, avoid func(vm.Port) bool) (*Reservation, error) {
-	r := &Reservation{p: p}
-	for _, port := range ports {
-		if p.has(id, port) {
-			r.ports = append(r.ports, port)
-			continue
-		}
-		o, err := p.choose(ctx, name, port, avoid)
-		if err != nil {
-			r.Close()
-			return nil, err
-		}
-		r.ports, r.owned = append(r.ports, o.port), append(r.owned, o)
-	}
-	return r, nil
-}
-
-// choices bounds how often the system is asked for another number.
-const choices = 64
-
-func (p *Publisher) choose(ctx context.Context, name string, port vm.Port, avoid func(vm.Port) bool) (*owned, error) {
-	var avoided []*owned // held while others are tried, so that the same ones do not come again
-	defer func() {
-		for _, o := range avoided {
-			p.give(o)
-		}
-	}()
-	for {
-		o, err := p.take(ctx, name, port)
-		if err != nil || port.HostPort != 0 || avoid == nil || !avoid(o.port) || len(avoided) == choices {
-			return o, err
-		}
-		avoided = append(avoided, o)
-	}
-}
-
-// Ports are those asked for, with the numbers that the system chose.
-func (r *Reservation) Ports() []vm.Port { return r.ports }
-
-// Close gives back what no VM has got.
-func (r *Reservation) Close() {
-	for _, o := range r.owned {
-		r.p.give(o)
-	}
-	r.owned = nil
-}
-
-var _ io.Closer = Socket{}
 
 // retryAfter is when a port that could not be had is tried again, after the n-th time.
 func retryAfter(n int) time.Duration {
