@@ -35,6 +35,7 @@ const (
 	PathVMFiles = "/v1/vms/{ref}/files"   // GET, PUT, HEAD ?path= → the agent's /v1/files
 	PathVMStats = "/v1/vms/{ref}/stats"   // GET → VMStats, of a VM in any state
 	PathVMTop   = "/v1/vms/{ref}/top"     // GET → guest.Processes
+	PathVMPorts = "/v1/vms/{ref}/ports"   // GET → VMPorts; POST PortsRequest → stream
 	PathImages  = "/v1/images"            // GET → []vm.Image
 	PathImage   = "/v1/images/{ref}"      // DELETE. {ref} is the image's name
 	PathBuild   = "/v1/images/build"      // POST BuildRequest → stream
@@ -90,6 +91,8 @@ type CreateRequest struct {
 	Disk      string `json:"disk,omitempty"`
 	Network   string `json:"network,omitempty"`
 
+	Ports []vm.Port `json:"ports,omitempty"` // published on the host, see vm.ParsePort
+
 	Labels map[string]string `json:"labels,omitempty"` // at most 64, see vm.ValidateLabels
 
 	Restart    string `json:"restart,omitempty"`     // see vm.ParseRestart
@@ -134,6 +137,7 @@ type VMView struct {
 	Observed vm.Observed  `json:"observed"`
 	VMDir    string       `json:"vm_dir"`
 	SSH      *SSHAccess   `json:"ssh,omitempty"`
+	Ports    []PortStatus `json:"ports,omitempty"`   // that it publishes
 	VMMWhy   string       `json:"vmm_why,omitempty"` // why this VMM and acceleration (vmm.Probe), for people
 }
 

@@ -20,7 +20,7 @@ An image or kernel that is not there yet is built or imported first. config.toml
 With --network user the guest reaches services that listen only on this host's loopback, at 10.0.2.2.
 
 ` + restartHelp,
-		Example: "  banger vm create --name web --memory 1G --vcpu 2\n  banger vm start web",
+		Example: "  banger vm create --name web --memory 1G --vcpu 2 -p 8080:80\n  banger vm start web",
 		Args:    atMost(),
 	}
 	flags := newVMFlags(cmd)

@@ -124,6 +124,8 @@ func (f *fake) handler() http.Handler {
 	mux.HandleFunc("GET "+api.PathVMWait, f.wait)
 	mux.HandleFunc("GET "+api.PathVMStats, f.stats)
 	mux.HandleFunc("GET "+api.PathVMTop, f.top)
+	mux.HandleFunc("GET "+api.PathVMPorts, f.ports)
+	mux.HandleFunc("POST "+api.PathVMPorts, f.changePorts)
 	mux.HandleFunc("GET "+api.PathVMLogs, f.logs)
 	mux.HandleFunc("POST "+api.PathVMExec, f.exec)
 	mux.HandleFunc("POST "+api.PathVMSSH, f.ssh)

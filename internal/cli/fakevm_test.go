@@ -97,7 +97,7 @@ func (f *fake) create(w http.ResponseWriter, r *http.Request) {
 	record := &vm.VMRecord{
 		ID: id, Name: c.Name, State: vm.StateStopped, Image: c.Image, ImageDigest: fakeImage.Digest, Kernel: vm.DefaultKernel,
 		KernelDigest: fakeKernel.Digest, VMM: "fake", Disk: "copy", Network: "user", CreatedAt: time.Now(),
-		Spec:    vm.Spec{VCPU: max(1, c.VCPU), MemoryMiB: max(512, c.MemoryMiB), DiskSize: max(8<<30, c.DiskSize), VMM: "auto", Disk: "auto", Network: "auto", AutoRemove: c.AutoRemove, Restart: c.Restart, Labels: c.Labels},
+		Spec:    vm.Spec{VCPU: max(1, c.VCPU), MemoryMiB: max(512, c.MemoryMiB), DiskSize: max(8<<30, c.DiskSize), VMM: "auto", Disk: "auto", Network: "auto", AutoRemove: c.AutoRemove, Restart: c.Restart, Labels: c.Labels, Ports: fakePorts(c.Ports)},
 		Runtime: vm.VMRuntime{State: vm.StateStopped, GuestIP: "10.0.2.15", DNSName: c.Name + ".vm", VMDir: dir, LogPath: filepath.Join(dir, "console.log")},
 	}
 	f.mu.Lock()
@@ -163,7 +163,7 @@ func (f *fake) show(w http.ResponseWriter, r *http.Request) {
 	if record == nil {
 		return
 	}
-	v := api.VMView{VMRecord: *record, VMDir: record.Runtime.VMDir, VMMWhy: "it is a test", SSH: &api.SSHAccess{
+	v := api.VMView{VMRecord: *record, VMDir: record.Runtime.VMDir, VMMWhy: "it is a test", Ports: f.published(record), SSH: &api.SSHAccess{
 		User: "root", IdentityFile: f.p.SSHKey(), KnownHosts: filepath.Join(record.Runtime.VMDir, "known_hosts"), HostKeyAlias: record.Runtime.DNSName}}
 	if record.State == vm.StateRunning {
 		v.Handles, v.Observed = vm.VMHandles{PID: 4711}, vm.Observed{Alive: true, Ready: true, Accel: "tcg"}

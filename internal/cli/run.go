@@ -49,7 +49,7 @@ found, 130 on Ctrl-C.`,
 		Example: `  banger vm run -- cat /etc/hostname
   banger vm run --rm -- sh -c 'exit 42'
   echo hi | banger vm run --rm -- cat
-  banger vm run --name web --memory 1G -d
+  banger vm run --name web --memory 1G -p 8080:80 -d
   banger vm run -it --rm -- bash`,
 	}
 	cmd.Flags().SetInterspersed(false)

@@ -102,6 +102,9 @@ func viewTable(now time.Time, v api.VMView) *table {
 	line("Network", chosen(v.Network, v.Spec.Network))
 	line("IP", v.Runtime.GuestIP)
 	line("Host name", v.Runtime.DNSName)
+	for _, p := range v.Ports {
+		line("Port", portLine(now, p))
+	}
 	line("Labels", labelLine(v.Spec.Labels))
 	line("Created", v.CreatedAt.Local().Format(time.DateTime)+", "+age(now, v.CreatedAt))
 	line("Directory", v.VMDir)

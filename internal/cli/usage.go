@@ -89,11 +89,11 @@ func atMost(names ...string) cobra.PositionalArgs {
 	}
 }
 
-// oneOrMore takes any number of arguments but none.
-func oneOrMore(name string) cobra.PositionalArgs {
+// oneOrMore takes an argument for each of the names, and any number more for the last.
+func oneOrMore(names ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
-		if len(args) == 0 {
-			return usage(cmd, "missing %s", name)
+		if len(args) < len(names) {
+			return usage(cmd, "missing %s", names[len(args)])
 		}
 		return nil
 	}

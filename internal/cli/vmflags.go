@@ -17,6 +17,7 @@ type vmFlags struct {
 	request      api.CreateRequest
 	memory, disk sizeFlag
 	labels       []string // KEY=VALUE
+	ports        []string // as vm.ParsePort reads them
 }
 
 func newVMFlags(cmd *cobra.Command) *vmFlags {
@@ -34,6 +35,7 @@ func newVMFlags(cmd *cobra.Command) *vmFlags {
 	f.StringVar(&v.request.Network, "network", "", "network (`DRIVER`): "+oneOf(vm.NetworkDrivers()))
 	f.StringVar(&v.request.Restart, "restart", "", restartUsage)
 	f.StringArrayVarP(&v.labels, "label", "l", nil, "label the VM with `KEY=VALUE`, for 'banger vm list --filter label='")
+	f.StringArrayVarP(&v.ports, "publish", "p", nil, "publish a port of the guest: `[[IP:]PORT:]GUEST_PORT[/udp]` (see 'banger vm ports --help')")
 	for name, drivers := range map[string][]string{"vmm": vm.VMMDrivers(), "disk": vm.DiskDrivers(), "network": vm.NetworkDrivers()} {
 		_ = cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(append([]string{vm.Auto}, drivers...), cobra.ShellCompDirectiveNoFileComp))
 	}
@@ -81,6 +83,10 @@ func (v *vmFlags) create(cmd *cobra.Command) (api.CreateRequest, error) {
 	}
 	r.Labels = parseLabels(v.labels)
 	if err := vm.ValidateLabels(r.Labels); err != nil {
+		return r, err
+	}
+	var err error
+	if r.Ports, err = parsePorts(v.ports); err != nil {
 		return r, err
 	}
 	r.MemoryMiB, r.DiskSize = v.memory.bytes/mib, v.disk.bytes

@@ -30,6 +30,8 @@ type machine struct {
 	dms     map[string]dmDevice
 	cgroups map[string]bool
 	loopNo  int
+	ports   map[*hostPort]bool
+	portNo  int
 }
 
 // dmDevice is made, given a table, and resumed: three calls, and only then of use.
@@ -61,7 +63,7 @@ func (k *machine) kill(id proc.Identity) {
 }
 
 func (k *machine) clear() {
-	k.bridge, k.rules, k.taps, k.loops, k.dms, k.cgroups = false, nil, map[string]string{}, map[string]backing{}, map[string]dmDevice{}, map[string]bool{}
+	k.bridge, k.rules, k.taps, k.loops, k.dms, k.cgroups, k.ports = false, nil, map[string]string{}, map[string]backing{}, map[string]dmDevice{}, map[string]bool{}, map[*hostPort]bool{}
 }
 
 // reboot ends everything that is not on a disk.
@@ -342,6 +344,7 @@ func (k *machine) snapshot() []string {
 	for name := range k.cgroups {
 		add("cgroup %s", name)
 	}
+	all = append(all, k.openPorts()...)
 	slices.Sort(all)
 	return all
 }

@@ -56,6 +56,9 @@ var mutants = []mutant{
 	{"a session outlives its daemon", []edit{{
 		"engine/worker.go", "	w.session.over = recovering // a session dies with its daemon\n", "",
 	}}, "TestCrashAtEveryPoint/run_--rm"},
+	{"ports are left to who asks for them", []edit{{
+		"engine/worker.go", "	ports := w.publish(ctx, step, r, mark)\n", "	ports := time.Duration(mark * 0)\n",
+	}}, "TestCrashAtEveryPoint/daemon_start,_a_VM_publishes_ports"},
 	{"half-written files are left", []edit{{
 		"daemon/assemble.go", "	joinLogged(log, \"clear away half-written files\", places.Clear(ctx, placeOf(p)))\n", "	_ = places.Clear\n",
 	}}, "TestCrashAtEveryPoint/create_and_start$"},

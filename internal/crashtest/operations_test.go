@@ -171,7 +171,7 @@ func operations() []operation {
 			return nil
 		}
 	}
-	return append(libraryDeletes(), []operation{
+	return append(append(libraryDeletes(), portOperations(created(true), started, running)...), []operation{
 		{name: "create", covers: []string{"vm-create"}, do: func(r *run) answer { return create(r, api.CreateRequest{Name: web}) }, kept: created(false)},
 		{name: "create and start", covers: []string{"vm-create"}, do: func(r *run) answer { return create(r, api.CreateRequest{Name: web, Start: true}) }, kept: created(true)},
 		{name: "the first create and start", bare: true, do: func(r *run) answer {

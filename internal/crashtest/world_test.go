@@ -83,7 +83,7 @@ func (w *world) boot(at string) *run {
 		}
 		d, err := daemon.Assemble(ctx, w.paths, config.Default(), slog.New(slog.DiscardHandler), daemon.Host{
 			Guest: guest, ImageSteps: imageSteps(), Drivers: w.drivers, Processes: w.k.Host, Cgroups: cgroups{w.k},
-			WorkDisk: workDisk, BootID: w.k.BootID(),
+			WorkDisk: workDisk, Listen: w.listenFor(r.life), BootID: w.k.BootID(),
 			Limits: engine.Limits{MemoryMiB: 1 << 20, FreeBytes: func(string) (uint64, error) { return 1 << 40, nil }},
 		})
 		if err != nil {

@@ -13,7 +13,9 @@ import (
 	"banger/internal/inventory/places"
 	"banger/internal/kernel"
 	"banger/internal/paths"
+	"banger/internal/publish"
 	"banger/internal/store"
+	"banger/internal/vm"
 	"banger/internal/vmm"
 )
 
@@ -27,6 +29,7 @@ type Host struct {
 	WorkDisk   func(ctx context.Context, path string, size int64) error
 	BootID     string
 	Limits     engine.Limits
+	Listen     func(ctx context.Context, p vm.Port) (publish.Socket, error) // nil = this host's ports
 }
 
 // Daemon is all of a daemon but its lock, its log and its socket.
@@ -87,7 +90,7 @@ func Assemble(ctx context.Context, p paths.Paths, c config.Config, log *slog.Log
 	d.Engine = engine.New(ctx, engine.Config{
 		Store: db, Handles: handles.NewCache(), Paths: p, Images: d.Images, Kernels: d.Kernels,
 		VMMs: drivers.VMMs, Disks: drivers.Disks, Networks: drivers.Networks,
-		Processes: h.Processes, Cgroups: h.Cgroups, WorkDisk: h.WorkDisk, Defaults: defaults, UIDs: uidsOf(p, c.Firecracker), BootID: h.BootID, Limits: h.Limits, Log: log,
+		Processes: h.Processes, Cgroups: h.Cgroups, WorkDisk: h.WorkDisk, Defaults: defaults, UIDs: uidsOf(p, c.Firecracker), BootID: h.BootID, Limits: h.Limits, Listen: h.Listen, Log: log,
 	})
 	d.closes = append(d.closes, d.Engine.Close)
 	rctx, cancel := context.WithTimeout(ctx, recoverWait)

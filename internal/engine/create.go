@@ -10,6 +10,7 @@ import (
 	"banger/internal/api"
 	"banger/internal/disk"
 	"banger/internal/network"
+	"banger/internal/publish"
 	"banger/internal/vm"
 	"banger/internal/vmm"
 )
@@ -39,6 +40,12 @@ func (e *Engine) Create(ctx context.Context, req api.CreateRequest, report vm.Re
 	if err := e.Limits.space(e.Paths.State, minFreeBytes); err != nil {
 		return vm.VMRecord{}, err
 	}
+	ports, err := e.reserve(ctx, vm.VMRecord{Name: or(req.Name, "that is being made"), Spec: spec}, spec.Ports)
+	if err != nil {
+		return vm.VMRecord{}, err
+	}
+	defer ports.Close()
+	spec.Ports = ports.Ports()
 	image, kernel, release, err := e.resolve(ctx, spec, report)
 	defer release() // when the row tells of them, or there will be none
 	if err != nil {
@@ -67,11 +74,11 @@ func (e *Engine) Create(ctx context.Context, req api.CreateRequest, report vm.Re
 	} else {
 		r.Runtime.State = vm.StateStopped
 	}
-	return e.commitNew(ctx, r, driver.Features(), net)
+	return e.commitNew(ctx, r, driver.Features(), net, ports)
 }
 
 // commitNew gives the record its id (and name, when it has none) and commits it.
-func (e *Engine) commitNew(ctx context.Context, r vm.VMRecord, features vmm.Features, net network.Driver) (vm.VMRecord, error) {
+func (e *Engine) commitNew(ctx context.Context, r vm.VMRecord, features vmm.Features, net network.Driver, ports *publish.Reservation) (vm.VMRecord, error) {
 	madeUp := r.Name == ""
 	leases := e.leases(features, net)
 	for attempt := 0; ; attempt++ {
@@ -97,6 +104,7 @@ func (e *Engine) commitNew(ctx context.Context, r vm.VMRecord, features vmm.Feat
 	}
 	e.stateEvent(r)
 	if r.Want == vm.WantRunning {
+		defer e.published.Hold(r.ID, r.Name, ports)(true)
 		if w := e.worker(r.ID, false); w != nil {
 			w.poke()
 		}
@@ -139,7 +147,7 @@ func (e *Engine) fill(req api.CreateRequest) vm.Spec {
 	return vm.Spec{
 		VCPU: or(req.VCPU, d.VCPU), MemoryMiB: or(req.MemoryMiB, d.MemoryMiB), DiskSize: or(req.DiskSize, d.DiskSize),
 		VMM: or(req.VMM, d.VMM), Disk: or(req.Disk, d.Disk), Network: or(req.Network, d.Network),
-		ImageName: or(req.Image, d.Image), KernelName: or(req.Kernel, d.Kernel), AutoRemove: req.AutoRemove, Restart: req.Restart, Labels: req.Labels,
+		ImageName: or(req.Image, d.Image), KernelName: or(req.Kernel, d.Kernel), AutoRemove: req.AutoRemove, Restart: req.Restart, Ports: req.Ports, Labels: req.Labels,
 	}
 }
 

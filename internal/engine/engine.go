@@ -18,6 +18,7 @@ import (
 	"banger/internal/kernel"
 	"banger/internal/network"
 	"banger/internal/paths"
+	"banger/internal/publish"
 	"banger/internal/store"
 	"banger/internal/vm"
 	"banger/internal/vmm"
@@ -81,7 +82,9 @@ type Config struct {
 	UIDs     UIDs   // for VMMs in jails
 	BootID   string // of the host
 	Limits   Limits // of the host
-	Log      *slog.Logger
+	// Listen takes a port of the host; nil = publish.Listen.
+	Listen func(ctx context.Context, p vm.Port) (publish.Socket, error)
+	Log    *slog.Logger
 
 	stopWaits  stopWaits  // the defaults, but in tests
 	pulseTimes pulseTimes // likewise
@@ -95,8 +98,9 @@ type UIDs struct{ First, Count, Begin uint32 }
 // Engine owns the workers. Make one with New, then Recover, and Close it at the end; VMs live on.
 type Engine struct {
 	Config
-	events *bus
-	counts counts
+	events    *bus
+	counts    counts
+	published *publish.Publisher
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -119,7 +123,9 @@ func New(ctx context.Context, c Config) *Engine {
 		c.Cgroups = cgroup.Tree{}
 	}
 	c.stopWaits, c.pulseTimes, c.guardEvery = defaultStopWaits, defaultPulseTimes, guardEvery
-	return &Engine{Config: c, events: newBus(), counts: newCounts(), ctx: ctx, cancel: cancel, workers: map[vm.ID]*worker{}, disks: map[string]chosenDisk{}, applying: make(chan struct{}, 1)}
+	e := &Engine{Config: c, events: newBus(), counts: newCounts(), ctx: ctx, cancel: cancel, workers: map[vm.ID]*worker{}, disks: map[string]chosenDisk{}, applying: make(chan struct{}, 1)}
+	e.published = publish.New(publish.Config{Listen: c.Listen, Log: c.Log, Changed: e.portChanged})
+	return e
 }
 
 // Close stops the workers where they are. Machines go on; a half-done start or removal is taken up by the next daemon.
@@ -129,6 +135,7 @@ func (e *Engine) Close() {
 	e.mu.Unlock()
 	e.cancel()
 	e.wg.Wait()
+	e.published.Close()
 	e.events.close()
 }
 

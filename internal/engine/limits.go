@@ -42,6 +42,9 @@ func (l Limits) validate(s vm.Spec) error {
 	if s.AutoRemove && p.When != vm.RestartNo {
 		return vm.Errorf(vm.CodeInvalid, "a VM that is removed with its command has no restart policy, and this one would have %q", s.Restart)
 	}
+	if err := vm.ValidatePorts(s.Ports); err != nil {
+		return err
+	}
 	return vm.ValidateLabels(s.Labels)
 }
 

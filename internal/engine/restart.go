@@ -13,8 +13,19 @@ import (
 func (e *Engine) Restart(ctx context.Context, ref string, force bool, grace time.Duration, report vm.Report) (vm.VMRecord, error) {
 	watch := e.Watch()
 	defer watch.Stop()
-	r, err := e.Stop(ctx, ref, force, grace)
+	r, err := e.Store.VMByRef(ctx, ref)
 	if err != nil {
+		return r, err
+	}
+	if stopped(r) {
+		if r, err = e.Start(ctx, string(r.ID)); err != nil {
+			return r, err
+		}
+		return watch.Started(ctx, r.ID, report)
+	}
+	loose := e.keepPorts(r)
+	if r, err = e.Stop(ctx, string(r.ID), force, grace); err != nil {
+		loose()
 		return r, err
 	}
 	started := make(chan error, 1)
@@ -22,11 +33,13 @@ func (e *Engine) Restart(ctx context.Context, ref string, force bool, grace time
 		ctx = act.In(ctx, "vm-restart")
 		_, err := e.Watch().Stopped(ctx, r.ID, nil)
 		if err == nil {
-			_, err = e.Start(ctx, string(r.ID))
+			_, err = e.startAnyway(ctx, r)
 		}
+		loose()
 		started <- err
 	})
 	if !ok {
+		loose()
 		return r, errStopping
 	}
 	select {

@@ -33,6 +33,19 @@ func (e *Engine) Start(ctx context.Context, ref string) (vm.VMRecord, error) {
 	if r.Want == vm.WantRunning && !plan.Pending(r) {
 		return r, e.resume(ctx, r)
 	}
+	ports, err := e.reserve(ctx, r, r.Spec.Ports)
+	if err != nil {
+		return r, err
+	}
+	defer ports.Close()
+	release := e.published.Hold(r.ID, r.Name, ports)
+	now, err := e.startAnyway(ctx, r)
+	release(err == nil)
+	return now, err
+}
+
+// startAnyway is Start for a VM whose ports may be taken: it runs without them, and they are tried again.
+func (e *Engine) startAnyway(ctx context.Context, r vm.VMRecord) (vm.VMRecord, error) {
 	if err := e.Limits.space(e.Paths.State, minFreeBytes); err != nil {
 		return r, err
 	}

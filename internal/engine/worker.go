@@ -44,6 +44,7 @@ type worker struct {
 	exit       *exit         // how it ended
 	startError error         // of the last start that failed: the record has its words, this its code and hint
 	killed     proc.Identity // the process that was killed last
+	keepsPorts bool          // between the two halves of a restart
 	trouble    string        // what is wrong with the running VM's disk; empty when nothing is
 	agent      *agent        // session to the guest; nil when no process is known
 	ready      bool          // the agent was configured
@@ -121,9 +122,11 @@ func (w *worker) run(ctx context.Context) {
 
 // round is one look, decision and act. again asks for another round after that long; 0 = when woken.
 func (w *worker) round(ctx context.Context) (again time.Duration, gone bool) {
+	mark := w.e.published.Mark()
 	r, err := w.e.Store.VM(ctx, w.id)
 	if isNotFound(err) {
 		w.sweep(ctx, plan.Wait, r)
+		w.e.published.Forget(w.id)
 		return 0, true
 	}
 	if err != nil {
@@ -138,6 +141,7 @@ func (w *worker) round(ctx context.Context) (again time.Duration, gone bool) {
 	step := plan.Next(r, facts)
 	w.e.Log.Debug("round", "vm", r.Name, "id", r.ID, "want", r.Want, "state", r.Runtime.State, "step", step, "facts", facts)
 	ctx = act.In(ctx, strings.ReplaceAll(string(step), " ", "-"))
+	ports := w.publish(ctx, step, r, mark)
 	again, err = w.act(ctx, step, r)
 	if err == nil && step == plan.Idle {
 		err = w.recordTrouble(ctx, r)
@@ -153,7 +157,7 @@ func (w *worker) round(ctx context.Context) (again time.Duration, gone bool) {
 		if step != plan.Idle && step != plan.Wait && again == 0 {
 			w.poke() // a step may lead to the next one
 		}
-		return w.nextLook(r, again), false
+		return sooner(w.nextLook(r, again), ports), false
 	case errors.Is(err, store.ErrStale), errors.Is(err, context.Canceled) && ctx.Err() == nil, isNotFound(err):
 		w.poke() // the intent changed meanwhile: look again
 		return 0, false

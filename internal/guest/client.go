@@ -75,6 +75,15 @@ func (c *Client) Processes(ctx context.Context) (p Processes, err error) {
 	return p, err
 }
 
+// Listeners lists the ports on which somebody in the guest waits.
+func (c *Client) Listeners(ctx context.Context) (l Listeners, err error) {
+	err = c.call(ctx, http.MethodGet, PathListeners, nil, &l)
+	for i := range l.Listeners {
+		l.Listeners[i].plain()
+	}
+	return l, err
+}
+
 // PowerOff begins an orderly end. It returns when the agent has taken it on.
 func (c *Client) PowerOff(ctx context.Context, p PowerOff) error {
 	return c.call(ctx, http.MethodPost, PathPowerOff, p, nil)
@@ -83,6 +92,12 @@ func (c *Client) PowerOff(ctx context.Context, p PowerOff) error {
 // Exec starts a process and returns its stream of frames (see RunExec). ctx bounds the start, not the process.
 func (c *Client) Exec(ctx context.Context, r ExecRequest) (net.Conn, error) {
 	return c.upgrade(ctx, PathExec, UpgradeExec, r)
+}
+
+// Forward opens a connection to a port of the guest, as a stream of frames (see Forward, ReadDatagram). ctx bounds the
+// opening only.
+func (c *Client) Forward(ctx context.Context, r ForwardRequest) (net.Conn, error) {
+	return c.upgrade(ctx, PathForward, UpgradeForward, r)
 }
 
 // SSH opens the bytes of one SSH connection. ctx bounds the opening only.

@@ -54,6 +54,13 @@ func (p *Process) plain() {
 	}
 }
 
+// plain bounds what a guest says of a listener.
+func (l *Listener) plain() {
+	for _, s := range []*string{&l.Protocol, &l.Address, &l.Process} {
+		*s = Plain(*s)
+	}
+}
+
 // plainError is an error whose text may quote the guest.
 type plainError struct{ error }
 

@@ -15,6 +15,8 @@ const (
 	PathExec      = "/v1/exec"      // POST ExecRequest, Upgrade: banger-exec → frames (frame.go)
 	PathSSH       = "/v1/ssh"       // POST, Upgrade: banger-raw → raw bytes of one SSH connection
 	PathFiles     = "/v1/files"     // GET ?path= → tar; PUT ?path=&... ← tar; HEAD ?path= → PathStat in header StatHeader
+	PathForward   = "/v1/forward"   // POST ForwardRequest, Upgrade: banger-forward → frames of one connection (forward.go)
+	PathListeners = "/v1/listeners" // GET  → Listeners
 	PathStats     = "/v1/stats"     // GET  → Stats
 	PathProcesses = "/v1/processes" // GET  → Processes
 	PathSync      = "/v1/sync"      // POST: sync(2)
@@ -23,8 +25,9 @@ const (
 
 // Upgrade tokens of the streams.
 const (
-	UpgradeExec = "banger-exec"
-	UpgradeRaw  = "banger-raw"
+	UpgradeExec    = "banger-exec"
+	UpgradeRaw     = "banger-raw"
+	UpgradeForward = "banger-forward"
 )
 
 // StatHeader carries a base64 JSON PathStat in answers about files, as Docker's archive API does.
@@ -98,6 +101,28 @@ type PathStat struct {
 	Mode       uint32 `json:"mode"` // io/fs.FileMode bits
 	ModTime    int64  `json:"mtime"`
 	LinkTarget string `json:"link_target,omitempty"`
+}
+
+// ForwardRequest asks for a connection to a port of the guest, whichever of its addresses the port is open on. For UDP it is
+// one client's datagrams. A port where nobody listens is refused, with vm.CodeUnavailable; of UDP nobody can tell.
+type ForwardRequest struct {
+	Protocol string `json:"protocol"` // a vm.Port's
+	Port     int    `json:"port"`
+}
+
+// Listeners are the ports of a guest on which somebody waits. Where there are more than an answer holds, the last are left out.
+type Listeners struct {
+	Total     int        `json:"total"`
+	Listeners []Listener `json:"listeners"`
+}
+
+// Listener is a port of the guest on which a process waits for peers.
+type Listener struct {
+	Protocol string `json:"protocol"` // "tcp" or "udp"
+	Address  string `json:"address"`  // an IP of the guest; 0.0.0.0 or :: are all of its addresses
+	Port     int    `json:"port"`
+	PID      int    `json:"pid,omitempty"` // 0: no process has it, but the kernel
+	Process  string `json:"process,omitempty"`
 }
 
 // Stats is a guest's own view of its load.

@@ -41,6 +41,8 @@ type Spec struct {
 	ImageName  string `json:"image_name"`
 	KernelName string `json:"kernel_name"`
 
+	Ports []Port `json:"ports,omitempty"` // published, with the numbers that the system chose
+
 	Labels map[string]string `json:"labels,omitempty"` // the user's own words; they mean nothing to banger
 
 	// Init and Env are the image's, as they were at creation: a name may move to another image later.

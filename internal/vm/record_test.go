@@ -54,7 +54,9 @@ func collect(t *testing.T, typ reflect.Type, path string, into map[string]reflec
 			}
 			collect(t, elem, where, into)
 		case reflect.Slice:
-			if elem.Elem().Kind() != reflect.String {
+			if elem.Elem() == reflect.TypeFor[Port]() { // intent, and plain data itself
+				collect(t, elem.Elem(), where, into)
+			} else if elem.Elem().Kind() != reflect.String {
 				t.Errorf("%s is a %s, not plain data", where, elem)
 			}
 		case reflect.Map:

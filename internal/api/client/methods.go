@@ -59,6 +59,17 @@ func (c *Client) Processes(ctx context.Context, ref string) (p guest.Processes, 
 	return p, err
 }
 
+// Ports tells what a VM publishes, and what listens in its guest.
+func (c *Client) Ports(ctx context.Context, ref string) (p api.VMPorts, err error) {
+	err = c.json(ctx, "asking for the ports of VM "+ref, http.MethodGet, path(api.PathVMPorts, ref), nil, &p)
+	return p, err
+}
+
+// ChangePorts publishes ports of a VM, and others no longer.
+func (c *Client) ChangePorts(ctx context.Context, ref string, r api.PortsRequest) (*vm.VMRecord, error) {
+	return c.record(ctx, "changing the ports of VM "+ref, http.MethodPost, path(api.PathVMPorts, ref), r, nil)
+}
+
 // Create makes a VM, and starts it where asked.
 func (c *Client) Create(ctx context.Context, r api.CreateRequest, onEvent func(vm.Event)) (*vm.VMRecord, error) {
 	return c.record(ctx, "creating a VM", http.MethodPost, api.PathVMs, r, onEvent)

@@ -36,6 +36,16 @@ func (s *server) changeRoutes(h huma.API) {
 				return m, err
 			}), nil
 		})
+	huma.Register(h, s.streamed("POST", api.PathVMPorts, "vm-ports-change", "Publish ports of a VM, or no longer"),
+		func(_ context.Context, in *struct {
+			Ref  string `path:"ref" doc:"the VM's name, its id, or a unique prefix of the id"`
+			Body api.PortsRequest
+		}) (*huma.StreamResponse, error) {
+			return stream(func(ctx context.Context, _ vm.Report) (api.Message, error) {
+				r, err := e.ChangePorts(ctx, in.Ref, in.Body)
+				return api.Message{VM: &r}, err
+			}), nil
+		})
 	for _, o := range []struct {
 		path, id, summary string
 		do                func(context.Context, string) (vm.VMRecord, error)

@@ -57,6 +57,9 @@ func (s *server) vmRoutes(h huma.API) {
 	huma.Register(h, op("GET", api.PathVMTop, "vm-top", "A guest's processes"), func(ctx context.Context, in *ref) (*body[guest.Processes], error) {
 		return answer(e.GuestProcesses(ctx, in.Ref))
 	})
+	huma.Register(h, op("GET", api.PathVMPorts, "vm-ports", "What a VM publishes, and what listens in its guest"), func(ctx context.Context, in *ref) (*body[api.VMPorts], error) {
+		return answer(e.Ports(ctx, in.Ref))
+	})
 	huma.Register(h, s.streamed("POST", api.PathVMs, "vm-create", "Make a VM, and start it where asked"),
 		func(_ context.Context, in *struct{ Body api.CreateRequest }) (*huma.StreamResponse, error) {
 			return stream(func(ctx context.Context, report vm.Report) (api.Message, error) {
@@ -141,6 +144,6 @@ func (s *server) view(ctx context.Context, name string) (api.VMView, error) {
 	}
 	return api.VMView{
 		VMRecord: s.Engine.Seen(r), Handles: s.Engine.Handles.Get(r.ID), Observed: s.Engine.Observe(r),
-		VMDir: r.Runtime.VMDir, SSH: s.Engine.SSHAccess(r), VMMWhy: s.Engine.WhyVMM(ctx, r),
+		VMDir: r.Runtime.VMDir, SSH: s.Engine.SSHAccess(r), Ports: s.Engine.Published(r), VMMWhy: s.Engine.WhyVMM(ctx, r),
 	}, nil
 }

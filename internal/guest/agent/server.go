@@ -64,6 +64,8 @@ func (s *Server) Serve(l net.Listener) error {
 	mux.HandleFunc("POST "+guest.PathConfigure, s.handleConfigure)
 	mux.HandleFunc("POST "+guest.PathExec, s.handleExec)
 	mux.HandleFunc("POST "+guest.PathSSH, s.handleSSH)
+	mux.HandleFunc("POST "+guest.PathForward, s.handleForward)
+	mux.HandleFunc("GET "+guest.PathListeners, s.handleListeners)
 	mux.HandleFunc(guest.PathFiles, s.handleFiles)
 	mux.HandleFunc("GET "+guest.PathStats, s.handleStats)
 	mux.HandleFunc("GET "+guest.PathProcesses, s.handleProcesses)

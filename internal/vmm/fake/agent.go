@@ -69,6 +69,10 @@ func newAgent(h *Host, p *process) *agent {
 	mux.HandleFunc("GET "+guest.PathStats, func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, guest.Stats{UptimeMs: time.Since(a.booted).Milliseconds(), MemTotal: 512 << 20, MemAvailable: 400 << 20, Processes: 2})
 	})
+	mux.HandleFunc("GET "+guest.PathListeners, func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, guest.Listeners{Total: 1, Listeners: []guest.Listener{{Protocol: "tcp", Address: "0.0.0.0", Port: 80, PID: 7, Process: "nginx"}}})
+	})
+	mux.HandleFunc("POST "+guest.PathForward, a.forward)
 	mux.HandleFunc("POST "+guest.PathPowerOff, a.powerOff)
 	mux.HandleFunc("POST "+guest.PathExec, a.exec)
 	a.server = &http.Server{Handler: a.whenReady(mux), ReadHeaderTimeout: time.Minute}
@@ -155,6 +159,24 @@ func (a *agent) powerOff(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	go a.host.end(a.process, "exit status 0") // after the answer: ending closes this connection
+}
+
+// forward connects to a server that says again what it hears, whichever port is asked for.
+func (a *agent) forward(w http.ResponseWriter, r *http.Request) {
+	if _, err := io.Copy(io.Discard, r.Body); err != nil {
+		refuse(w, http.StatusBadRequest, err)
+		return
+	}
+	conn, buf, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		refuse(w, http.StatusInternalServerError, err)
+		return
+	}
+	defer func() { _ = conn.Close() }()
+	_, err = fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", guest.UpgradeForward)
+	if err == nil {
+		_, _ = io.Copy(conn, buf) // frames are alike in both directions
+	}
 }
 
 func (a *agent) exec(w http.ResponseWriter, r *http.Request) {
