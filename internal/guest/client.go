@@ -75,6 +75,20 @@ func (c *Client) Processes(ctx context.Context) (p Processes, err error) {
 	return p, err
 }
 
+// Jobs lists the guest's jobs.
+func (c *Client) Jobs(ctx context.Context) (j Jobs, err error) {
+	err = c.call(ctx, http.MethodGet, PathJobs, nil, &j)
+	for i := range j.Jobs {
+		j.Jobs[i].plain()
+	}
+	return j, err
+}
+
+// Signal sends a job a signal.
+func (c *Client) Signal(ctx context.Context, r SignalRequest) error {
+	return c.call(ctx, http.MethodPost, PathSignal, r, nil)
+}
+
 // PowerOff begins an orderly end. It returns when the agent has taken it on.
 func (c *Client) PowerOff(ctx context.Context, p PowerOff) error {
 	return c.call(ctx, http.MethodPost, PathPowerOff, p, nil)
