@@ -80,8 +80,11 @@ found, 130 on Ctrl-C.`,
 		if !cmd.Flags().Changed("interactive") && !term.IsTerminal(int(a.in.Fd())) {
 			execFlags.interactive = true
 		}
-		if r.exec, err = execFlags.request(a, cmd, argv); err != nil {
+		if r.exec, err = execFlags.request(a, cmd, argv, false); err != nil {
 			return err
+		}
+		if *remove {
+			r.exec.LingerMs = 0 // the VM does not outlive its client either
 		}
 		return a.with(cmd.Context(), *quiet, r.attached)
 	}
@@ -96,7 +99,7 @@ func checkDetached(cmd *cobra.Command, argv []string, remove bool) error {
 	if len(argv) > 0 {
 		return usage(cmd, "-d takes no command: start the VM, then use 'banger vm exec NAME -- %s'", argv[0])
 	}
-	for _, flag := range []string{"interactive", "tty", "env", "workdir", "user"} {
+	for _, flag := range []string{"interactive", "tty", "env", "env-file", "workdir", "user", "timeout"} {
 		if cmd.Flags().Changed(flag) {
 			return usage(cmd, "--%s and -d contradict each other: a detached VM runs no command", flag)
 		}
@@ -164,7 +167,7 @@ func (r run) open(ctx context.Context, c *client.Client, p *progress, record *vm
 		}
 		return err
 	}
-	return r.session(ctx, conn, r.exec, record.Name)
+	return r.session(ctx, conn, r.exec, command{vm: record.Name})
 }
 
 // unstarted wraps the error of a run that was interrupted before its command began: nothing of the VM stays.

@@ -84,8 +84,8 @@ func (c *Client) Jobs(ctx context.Context) (j Jobs, err error) {
 	return j, err
 }
 
-// Signal sends a job a signal.
-func (c *Client) Signal(ctx context.Context, r SignalRequest) error {
+// SignalJob sends a job a signal.
+func (c *Client) SignalJob(ctx context.Context, r SignalRequest) error {
 	return c.call(ctx, http.MethodPost, PathSignal, r, nil)
 }
 

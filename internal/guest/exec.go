@@ -49,9 +49,14 @@ func RunExec(ctx context.Context, conn net.Conn, s Stdio) (ExecExit, error) {
 		leaving.Do(func() {
 			_ = conn.SetWriteDeadline(time.Now().Add(farewell)) // input may be stuck
 			_ = out.Write(how, nil)
+			if how == FrameDetach { // the guest ends the stream: then it is known there
+				_ = conn.SetReadDeadline(time.Now().Add(farewell))
+				return
+			}
 			_ = conn.Close()
 		})
 	}
+	defer func() { _ = conn.Close() }()
 	defer leave(FrameBye)
 	defer context.AfterFunc(ctx, func() { leave(FrameBye) })()
 	ended := make(chan struct{})

@@ -59,6 +59,17 @@ func (c *Client) Processes(ctx context.Context, ref string) (p guest.Processes, 
 	return p, err
 }
 
+// Jobs lists the jobs of a VM's guest.
+func (c *Client) Jobs(ctx context.Context, ref string) (j guest.Jobs, err error) {
+	err = c.json(ctx, "listing the jobs of VM "+ref, http.MethodGet, path(api.PathVMJobs, ref), nil, &j)
+	return j, err
+}
+
+// SignalJob sends a job of a VM's guest a signal.
+func (c *Client) SignalJob(ctx context.Context, ref string, r guest.SignalRequest) error {
+	return c.json(ctx, "sending job "+r.Job+" of VM "+ref+" a signal", http.MethodPost, path(api.PathSignal, ref), r, nil)
+}
+
 // Create makes a VM, and starts it where asked.
 func (c *Client) Create(ctx context.Context, r api.CreateRequest, onEvent func(vm.Event)) (*vm.VMRecord, error) {
 	return c.record(ctx, "creating a VM", http.MethodPost, api.PathVMs, r, onEvent)

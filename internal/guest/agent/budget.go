@@ -18,7 +18,7 @@ type budget struct {
 // Of a guest's memory, what the output of all its jobs may take at most.
 const (
 	budgetShare = 16 // of so many parts one
-	budgetMost  = 32 << 20
+	budgetMost  = 16 << 20
 )
 
 func newBudget() *budget {

@@ -36,8 +36,9 @@ func (e *execStream) began(t *testing.T) string {
 	if err != nil || kind != guest.FrameStarted {
 		t.Fatalf("instead of the start: frame %d, %q, %v", kind, b, err)
 	}
-	id, ok := strings.CutPrefix(string(b), `{"job":"`)
-	if id, ok = strings.CutSuffix(id, `"}`); !ok || len(id) != 12 {
+	id := strings.TrimPrefix(string(b), `{"job":"`)
+	id, ok := strings.CutSuffix(id, `"}`)
+	if !ok || len(id) != 12 {
 		t.Fatalf("started as %q", b)
 	}
 	return id
@@ -182,7 +183,7 @@ func TestHowClientsLeave(t *testing.T) {
 			e.leave(t, tt.how...)
 			if tt.goesOn {
 				untilJobs(t, c, "left", one(guest.JobRunning))
-				if err := c.Signal(t.Context(), guest.SignalRequest{Job: id, Signal: "KILL"}); err != nil {
+				if err := c.SignalJob(t.Context(), guest.SignalRequest{Job: id, Signal: "KILL"}); err != nil {
 					t.Error(err)
 				}
 				if j := untilJobs(t, c, "killed", one(guest.JobKilled))[0]; j.Signal != "SIGKILL" || j.Code != 137 {
@@ -338,7 +339,7 @@ func TestJobsRefuse(t *testing.T) {
 		{guest.SignalRequest{Job: id, Signal: "NOPE"}, vm.CodeInvalid},
 		{guest.SignalRequest{Job: id, Signal: "TERM"}, vm.CodeConflict},
 	} {
-		if err := c.Signal(t.Context(), tt.req); vm.CodeOf(err) != tt.code {
+		if err := c.SignalJob(t.Context(), tt.req); vm.CodeOf(err) != tt.code {
 			t.Errorf("%+v: %v", tt.req, err)
 		}
 	}
