@@ -34,6 +34,23 @@ run: deps build ## Install packages, build, get kernel and image, run one comman
 deps:
 	@scripts/install-deps
 
+# Where make install puts things; DESTDIR goes before it, for who makes a package.
+PREFIX ?= /usr/local
+MAN := bin/man/man1
+
+.PHONY: man
+man: ## Write manual pages into bin/man
+	@rm -rf $(MAN)
+	@go run -ldflags '$(LDFLAGS)' ./scripts/man -date $$(git log -1 --format=%ct 2>/dev/null || echo 0) $(MAN)
+
+.PHONY: install
+install: build man ## Install programs, manual pages and completions below PREFIX (/usr/local)
+	@scripts/install install $(DESTDIR)$(PREFIX)
+
+.PHONY: uninstall
+uninstall: ## Remove what make install put there; VMs and their state stay
+	@scripts/install uninstall $(DESTDIR)$(PREFIX)
+
 .PHONY: clean
 clean: ## Delete what was built and cached in this clone
 	rm -rf bin .cache $(GUEST) $(GUEST:gz=sha256)

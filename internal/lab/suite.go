@@ -1,8 +1,10 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -119,13 +121,18 @@ func (l *Lab) run(t *testing.T, pkg string) {
 	ctx, cancel := context.WithTimeoutCause(t.Context(), suiteTime+time.Minute, fmt.Errorf("no end after %v", suiteTime+time.Minute))
 	defer cancel()
 	more := extras[pkg]
+	wanted := wantedOf(pkg)
+	if wanted != "" {
+		more.tests = nil
+		t.Logf("of %s only %s", pkg, wanted)
+	}
 	if len(more.tests) > 0 {
 		t.Logf("of %s only these are run here: %s, without %s", pkg, strings.Join(more.tests, ", "), more.skip)
 	}
 	tests := l.command(ctx, where{dir: filepath.Join(RepoDir, pkg), env: append([]string{
 		"CI=true", "BANGER_TEST_LAB=1", "BANGER_TEST_REAL=1", "BANGER_TEST_REQUIRE=" + strings.Join(required, ","),
 		"BANGER_FIRECRACKER_DIR=" + FirecrackerDir, crashtest.ResultsEnv + "=" + resultsFile,
-	}, more.env...)}, filepath.Join(RepoDir, testBinary(pkg)), "-test.v=test2json", "-test.paniconexit0", "-test.timeout="+suiteTime.String(), "-test.run="+more.pattern(), "-test.skip="+more.skip)
+	}, more.env...)}, filepath.Join(RepoDir, testBinary(pkg)), "-test.v=test2json", "-test.paniconexit0", "-test.timeout="+suiteTime.String(), "-test.run="+cmp.Or(wanted, more.pattern()), "-test.skip="+more.skip)
 	events := exec.CommandContext(ctx, "go", "tool", "test2json", "-t", "-p", pkg) // without -t no test says how long it took
 	events.Dir = l.Repo
 	events.WaitDelay = patience
@@ -188,6 +195,17 @@ func (l *Lab) crashResults(ctx context.Context) error {
 		return err
 	}
 	return crashtest.Append(all)
+}
+
+// wantedOf is what is left of this process's own -run below a package's subtest: what is run again alone brings no other
+// test of the package with it.
+func wantedOf(pkg string) string {
+	depth := 1 + strings.Count(pkg, "/") + 1 // TestLab/suites stands for the dot
+	parts := strings.Split(flag.Lookup("test.run").Value.String(), "/")
+	if len(parts) <= depth {
+		return ""
+	}
+	return strings.Join(parts[depth:], "/")
 }
 
 // pattern is that of go test's -run.
