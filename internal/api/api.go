@@ -29,7 +29,7 @@ const (
 	PathReset   = "/v1/vms/{ref}/reset"   // POST ResetRequest → stream
 	PathRename  = "/v1/vms/{ref}/rename"  // POST RenameRequest → stream
 	PathVMWait  = "/v1/vms/{ref}/wait"    // GET ?for=ready|stopped|gone → vm.VMRecord, when it is
-	PathVMLogs  = "/v1/vms/{ref}/logs"    // GET ?follow=1&tail=N → text
+	PathVMLogs  = "/v1/vms/{ref}/logs"    // GET ?follow=1&tail=N[&of=daemon&since=TIME] → text
 	PathVMExec  = "/v1/vms/{ref}/exec"    // POST guest.ExecRequest, Upgrade: banger-exec → frames, once ready
 	PathVMJobs  = "/v1/vms/{ref}/jobs"    // GET → guest.Jobs
 	PathAttach  = "/v1/vms/{ref}/attach"  // POST guest.AttachRequest, Upgrade: banger-exec → frames

@@ -234,7 +234,16 @@ func (f *fake) attach(w http.ResponseWriter, r *http.Request) {
 		req.From = 4
 		g.out.Write(guest.FrameDropped, []byte{0, 0, 0, 0, 0, 0, 0, 4})
 	}
-	j.serve(g, req.From)
+	if !req.KeptOnly {
+		j.serve(g, req.From)
+		return
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, frame := range j.frames {
+		g.out.Write(frame.kind, frame.p)
+	}
+	g.out.Write(guest.FrameKept, nil)
 }
 
 func (f *fake) signalJob(w http.ResponseWriter, r *http.Request) {

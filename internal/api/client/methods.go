@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"time"
 
 	"banger/internal/api"
 	"banger/internal/guest"
@@ -157,14 +158,28 @@ func (c *Client) Reset(ctx context.Context, ref string, r api.ResetRequest, onEv
 	return c.record(ctx, "resetting VM "+ref, http.MethodPost, path(api.PathReset, ref), r, onEvent)
 }
 
-// Logs opens a VM's console log. tail < 0 = all of it.
-func (c *Client) Logs(ctx context.Context, ref string, follow bool, tail int) (io.ReadCloser, error) {
+// LogQuery says which log of a VM is wanted, and how much of it.
+type LogQuery struct {
+	Follow bool
+	Tail   int       // only the last lines; < 0 = all
+	Daemon bool      // what the daemon noted about the VM, not its console
+	Since  time.Time // of that only what is younger
+}
+
+// Logs opens a log of a VM.
+func (c *Client) Logs(ctx context.Context, ref string, l LogQuery) (io.ReadCloser, error) {
 	q := url.Values{}
-	if follow {
+	if l.Follow {
 		q.Set("follow", "1")
 	}
-	if tail >= 0 {
-		q.Set("tail", strconv.Itoa(tail))
+	if l.Tail >= 0 {
+		q.Set("tail", strconv.Itoa(l.Tail))
+	}
+	if l.Daemon {
+		q.Set("of", "daemon")
+	}
+	if !l.Since.IsZero() {
+		q.Set("since", l.Since.Format(time.RFC3339Nano))
 	}
 	resp, err := c.send(ctx, "reading the log of VM "+ref, http.MethodGet, path(api.PathVMLogs, ref)+"?"+q.Encode(), nil, nil)
 	if err != nil {
