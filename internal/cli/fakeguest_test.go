@@ -71,6 +71,10 @@ func (f *fake) exec(w http.ResponseWriter, r *http.Request) {
 		os.Exit(9)
 	case "guest-dies":
 		return
+	case "old-agent": // of a banger that knew no jobs
+		g.out.Write(guest.FrameStarted, nil)
+		g.in.Next()
+		return
 	}
 	j := f.newJob(e)
 	go func() {

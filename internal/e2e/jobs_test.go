@@ -92,6 +92,9 @@ func TestJobs(t *testing.T) {
 		if again, _, code := b.run(nil, "vm", "attach", "web", id); again != out || code != 7 { // it has ended
 			t.Errorf("asked again: exit code %d, %d bytes of %d", code, len(again), len(out))
 		}
+		if look := b.ok("vm", "logs", "--exec", id, "web"); look != out {
+			t.Errorf("vm logs --exec: %d bytes of %d", len(look), len(out))
+		}
 		b.fails(127, "no-such", in("-d", "web", "--", "no-such")...)
 	})
 	t.Run("a client is killed", func(t *testing.T) {

@@ -84,7 +84,7 @@ func (c *client) serve() {
 		c.leave(c.listen())
 		_ = c.conn.Close() // send ends then
 	}()
-	if c.send() != nil || c.job.req.LingerMs == 0 {
+	if c.send() != nil || c.job.linger == 0 {
 		_ = c.conn.Close() // listen ends then
 	}
 	<-heard

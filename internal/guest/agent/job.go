@@ -17,8 +17,10 @@ import (
 type job struct {
 	s       *Server
 	id      string
-	req     guest.ExecRequest
 	process *process
+	command string // for people; the request itself may have megabytes
+	tty     bool
+	linger  time.Duration // of ExecRequest.LingerMs
 	journal *journal
 	began   time.Time
 	done    chan struct{} // closed when exit is there
@@ -37,7 +39,8 @@ type job struct {
 // startJob starts a command. The error is a *startError.
 func (s *Server) startJob(req guest.ExecRequest) (*job, error) {
 	j := &job{
-		s: s, req: req, journal: newJournal(s.jobs.budget), began: time.Now(), done: make(chan struct{}),
+		s: s, command: guest.Plain(strings.Join(clipped(req.Argv), " ")), tty: req.TTY, linger: milliseconds(req.LingerMs),
+		journal: newJournal(s.jobs.budget), began: time.Now(), done: make(chan struct{}),
 		keep: req.LingerMs < 0, clients: map[*client]struct{}{},
 	}
 	p, err := s.start(req, j.journal.stream(guest.FrameStdout), j.journal.stream(guest.FrameStderr))
@@ -47,7 +50,7 @@ func (s *Server) startJob(req guest.ExecRequest) (*job, error) {
 	j.process = p
 	s.jobs.add(j)
 	if req.TimeoutMs > 0 {
-		j.over = time.AfterFunc(time.Duration(req.TimeoutMs)*time.Millisecond, j.timeOut)
+		j.over = time.AfterFunc(milliseconds(req.TimeoutMs), j.timeOut)
 	}
 	return j, nil
 }
@@ -128,7 +131,7 @@ func (c *client) leave(how guest.FrameType) {
 	if j.keep || len(j.clients) > 0 {
 		return
 	}
-	cutOff := how != guest.FrameBye && j.req.LingerMs != 0
+	cutOff := how != guest.FrameBye && j.linger != 0
 	select {
 	case <-j.done:
 		if !cutOff {
@@ -138,7 +141,7 @@ func (c *client) leave(how guest.FrameType) {
 	default:
 	}
 	if cutOff {
-		j.waiting = time.AfterFunc(time.Duration(j.req.LingerMs)*time.Millisecond, j.abandon)
+		j.waiting = time.AfterFunc(j.linger, j.abandon)
 		return
 	}
 	j.unasked = true
@@ -171,8 +174,8 @@ func (j *job) describe() guest.Job {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	d := guest.Job{
-		ID: j.id, Command: guest.Plain(strings.Join(clipped(j.req.Argv), " ")), State: guest.JobRunning, StartedAt: j.began.UTC().Round(0),
-		TTY: j.req.TTY, Stdin: j.process.Stdin != nil, Keep: j.keep, Clients: len(j.clients), Output: written, Kept: kept,
+		ID: j.id, Command: j.command, State: guest.JobRunning, StartedAt: j.began.UTC().Round(0),
+		TTY: j.tty, Stdin: j.process.Stdin != nil, Keep: j.keep, Clients: len(j.clients), Output: written, Kept: kept,
 	}
 	if j.ended.IsZero() {
 		return d
@@ -182,6 +185,12 @@ func (j *job) describe() guest.Job {
 		d.State = guest.JobKilled
 	}
 	return d
+}
+
+// milliseconds is a request's span, which may be any number.
+func milliseconds(n int64) time.Duration {
+	const most = 1 << 43 // some 280 years
+	return time.Duration(max(-1, min(n, most))) * time.Millisecond
 }
 
 // clipped is as much of argv as is ever shown, so that joining it costs nothing.
