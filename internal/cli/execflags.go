@@ -28,7 +28,7 @@ func newExecFlags(cmd *cobra.Command) *execFlags {
 	f.BoolVarP(&e.interactive, "interactive", "i", false, "pass stdin to the command")
 	f.BoolVarP(&e.tty, "tty", "t", false, "give the command a terminal (implies -i)")
 	f.StringArrayVarP(&e.env, "env", "e", nil, "set `KEY=VALUE` in its environment; KEY alone takes the value it has here")
-	f.StringArrayVar(&e.envFiles, "env-file", nil, "set the variables of `FILE`: KEY=VALUE a line, as Docker reads it; --env goes before")
+	f.StringArrayVar(&e.envFiles, "env-file", nil, "set the variables of `FILE`: KEY=VALUE a line, as Docker reads it; --env wins over it")
 	f.StringVarP(&e.dir, "workdir", "w", "", "`DIR` to run it in (default: the user's home)")
 	f.StringVarP(&e.user, "user", "u", "", "`USER` to run it as: a name or number, optionally :GROUP (default root)")
 	f.DurationVar(&e.timeout, "timeout", 0, "end the command after this `TIME`, as 30s or 5m: SIGTERM, SIGKILL 5s later, exit status 124")

@@ -42,13 +42,16 @@ With --network user the guest reaches services that listen only on this host's l
 
 ` + restartHelp + `
 
-Exit status: the command's own; 125 when banger failed, 126 when the command could not be invoked, 127 when it was not
-found, 130 on Ctrl-C.`,
+Without --rm the command goes on for five minutes when its client is killed, or its daemon: see 'banger vm exec --help'.
+
+Exit status: the command's own; 124 when the time of --timeout was over, 125 when banger failed, 126 when the command could
+not be invoked, 127 when it was not found, 130 on Ctrl-C.`,
 		Example: `  banger vm run -- cat /etc/hostname
   banger vm run --rm -- sh -c 'exit 42'
   echo hi | banger vm run --rm -- cat
   banger vm run --name web --memory 1G -d
-  banger vm run -it --rm -- bash`,
+  banger vm run -it --rm -- bash
+  banger vm run --rm --timeout 10m --env-file ci.env -- make test`,
 	}
 	cmd.Flags().SetInterspersed(false)
 	vmFlags, execFlags := newVMFlags(cmd), newExecFlags(cmd)
