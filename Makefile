@@ -104,6 +104,10 @@ bench-lab: test-deps build ## Measure cold starts on Firecracker against a bare 
 transcript: test-deps build ## Run the seed scenario in the lab and write docs/SEED.md
 	@go run ./scripts/host-diff go test -count=1 -timeout 30m ./internal/lab -lab -run TestLab/seed -transcript docs/SEED.md
 
+.PHONY: docs
+docs: test-deps build ## Type every session of README.md and docs/guide.md, and write what it prints today
+	@BANGER_TEST_REAL=1 go run ./scripts/host-diff go test -count=1 -timeout 20m ./internal/e2e -run 'TestDocs|TestCast' -write
+
 .PHONY: lab-shell
 lab-shell: test-deps build ## A shell in such a VM, deleted at the end
 	@go run ./scripts/host-diff go run ./scripts/lab
