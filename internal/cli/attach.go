@@ -66,7 +66,7 @@ Exit status: the command's own; 124 when the time of its --timeout was over, 125
 			if err != nil {
 				return err
 			}
-			return a.session(ctx, conn, how, command{vm: name, from: uint64(min(*from, job.Output)), leavable: true})
+			return a.session(ctx, conn, how, command{vm: name, from: uint64(min(*from, job.Output)), leavable: true, client: c})
 		})
 	}
 	return cmd

@@ -69,7 +69,7 @@ not be invoked, 127 when it was not found.`,
 			if *detach {
 				return a.detached(ctx, conn, name)
 			}
-			return a.session(ctx, conn, request, command{vm: name, leavable: *keep})
+			return a.session(ctx, conn, request, command{vm: name, leavable: *keep, client: c})
 		})
 	}
 	return cmd

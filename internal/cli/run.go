@@ -170,7 +170,7 @@ func (r run) open(ctx context.Context, c *client.Client, p *progress, record *vm
 		}
 		return err
 	}
-	return r.session(ctx, conn, r.exec, command{vm: record.Name})
+	return r.session(ctx, conn, r.exec, command{vm: record.Name, client: c})
 }
 
 // unstarted wraps the error of a run that was interrupted before its command began: nothing of the VM stays.

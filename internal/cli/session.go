@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
+	"banger/internal/api/client"
 	"banger/internal/guest"
 	"banger/internal/vm"
 )
@@ -23,11 +24,16 @@ import (
 // twice is how close a second Ctrl-C (or SIGTERM) must follow the first to leave a command that does not heed it.
 const twice = 2 * time.Second
 
+// hangUpWait bounds the hanging up of a command that cannot be told by its own stream.
+const hangUpWait = 5 * time.Second
+
 // command is what a session is joined to, beside the request that it was started by.
 type command struct {
 	vm       string
 	from     uint64 // so many bytes of its output came before
 	leavable bool   // keys of a terminal leave it, and it goes on
+
+	client *client.Client // hangs it up where its own stream cannot
 }
 
 // session joins this program's terminal or pipes to a command in a guest until that ends. The returned error is the
@@ -69,7 +75,12 @@ func (a *app) session(ctx context.Context, conn net.Conn, r guest.ExecRequest, t
 	defer end()
 	stdio.Signals = signals
 
+	unheard := false
+	stdio.Unheard = func() { unheard = true }
 	status, err := guest.RunExec(ctx, conn, stdio)
+	if unheard && job != "" && r.LingerMs > 0 && vm.CodeOf(err) != vm.CodeUnavailable && err != nil {
+		to.hangUp(ctx, job)
+	}
 	switch {
 	case errors.Is(err, guest.ErrDetached):
 		restore()
@@ -100,6 +111,13 @@ func (a *app) session(ctx context.Context, conn net.Conn, r guest.ExecRequest, t
 		return exit(status.Code)
 	}
 	return nil
+}
+
+// hangUp is what leaving a command does, for one that input is stuck before. It may have ended meanwhile.
+func (to command) hangUp(ctx context.Context, job string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), hangUpWait)
+	defer cancel()
+	_ = to.client.SignalJob(ctx, to.vm, guest.SignalRequest{Job: job, Signal: "HUP"})
 }
 
 // noJobs is the error of what an older agent would not do, and not tell either.

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -202,31 +203,9 @@ func TestJobs(t *testing.T) {
 		b.fails(125, "has ended", "vm", "signal", "web", id)
 		b.fails(125, "no job", "vm", "signal", "web", "nope")
 	})
-	t.Run("a client that hangs up", func(t *testing.T) {
-		b := b.with(t)
-		cmd := b.command(in("web", "--", "sh", "-c", "trap '' INT; echo ready; exec sleep 1000", "hung-up")...)
-		var seen lockedBuffer
-		cmd.Stdout = &seen
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		seen.until(t, "ready")
-		id := b.job("web", "hung-up").ID
-		done := make(chan error, 1)
-		go func() { done <- cmd.Wait() }()
-		for left := false; !left; { // the second of two leaves it
-			_ = cmd.Process.Signal(unix.SIGINT)
-			select {
-			case <-done:
-				left = true
-			case <-time.After(100 * time.Millisecond):
-			}
-		}
-		for end := time.Now().Add(time.Minute); slices.ContainsFunc(b.jobs("web"), func(j guest.Job) bool { return j.ID == id }); time.Sleep(20 * time.Millisecond) {
-			if time.Now().After(end) {
-				t.Fatal("the command goes on")
-			}
-		}
+	t.Run("a client that hangs up", func(t *testing.T) { testHangUp(t, b.with(t), nil, "hung-up") })
+	t.Run("a client that hangs up, and whose input is stuck", func(t *testing.T) {
+		testHangUp(t, b.with(t), endless{}, "hung-up-behind-input")
 	})
 	t.Run("a time", func(t *testing.T) {
 		b := b.with(t)
@@ -256,4 +235,39 @@ func TestJobs(t *testing.T) {
 			t.Errorf("%+v", all)
 		}
 	})
+}
+
+// endless is input that never ends.
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return len(p), nil }
+
+// testHangUp has a client leave a command that does not heed it, by two Ctrl-C. The command goes with it.
+func testHangUp(t *testing.T, b *box, input io.Reader, mark string) {
+	cmd := b.command("vm", "exec", "-i", "web", "--", "sh", "-c", "trap '' INT; echo ready; exec sleep 1000", mark)
+	var seen lockedBuffer
+	cmd.Stdin, cmd.Stdout = input, &seen
+	cmd.WaitDelay = 5 * time.Second
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	seen.until(t, "ready")
+	id := b.job("web", mark).ID
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }()
+	// The second of two leaves it; a third, while it is leaving, would end it on the spot.
+	for left, wait := false, 300*time.Millisecond; !left; wait = 20*time.Second - wait {
+		_ = cmd.Process.Signal(unix.SIGINT)
+		select {
+		case <-done:
+			left = true
+		case <-time.After(wait):
+		}
+	}
+	runs := func(j guest.Job) bool { return j.ID == id && j.State == guest.JobRunning }
+	for end := time.Now().Add(time.Minute); slices.ContainsFunc(b.jobs("web"), runs); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the command goes on")
+		}
+	}
 }

@@ -23,6 +23,7 @@ type Stdio struct {
 
 	Started func(job string)   // called when the process exists; job is "" where the agent knows none
 	Dropped func(bytes uint64) // called where so much output is missing, since it is not kept any more
+	Unheard func()             // called where the guest cannot be told that the client leaves: input is stuck before it
 	Detach  <-chan struct{}    // closed when the client leaves the command, which goes on: then the error is ErrDetached
 }
 
@@ -48,7 +49,9 @@ func RunExec(ctx context.Context, conn net.Conn, s Stdio) (ExecExit, error) {
 	leave := func(how FrameType) {
 		leaving.Do(func() {
 			_ = conn.SetWriteDeadline(time.Now().Add(farewell)) // input may be stuck
-			_ = out.Write(how, nil)
+			if out.Write(how, nil) != nil && s.Unheard != nil {
+				s.Unheard()
+			}
 			if how == FrameDetach { // the guest ends the stream: then it is known there
 				_ = conn.SetReadDeadline(time.Now().Add(farewell))
 				return

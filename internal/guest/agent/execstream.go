@@ -123,6 +123,7 @@ func (c *client) sendEnd() error {
 func (c *client) listen() guest.FrameType {
 	in := guest.NewFrameReader(c.conn)
 	p := c.job.process
+	deaf := c.watch
 	for {
 		kind, b, err := in.Next()
 		if err != nil {
@@ -131,13 +132,13 @@ func (c *client) listen() guest.FrameType {
 		if kind == guest.FrameBye || kind == guest.FrameDetach {
 			return kind
 		}
-		if c.watch {
+		if deaf {
 			continue
 		}
 		switch kind {
 		case guest.FrameStdin:
 			if err := p.feed(b, c.frames); err != nil {
-				return 0
+				deaf = true // it has gone; how, stands behind its input
 			}
 		case guest.FrameStdinClose:
 			if p.Stdin != nil {

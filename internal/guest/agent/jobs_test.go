@@ -198,6 +198,22 @@ func TestHowClientsLeave(t *testing.T) {
 	}
 }
 
+// A client that hangs up behind input nobody reads hangs up all the same.
+func TestClientHangsUpBehindInput(t *testing.T) {
+	s, socket, c := jobsAgent(t)
+	s.stuckInput = 100 * time.Millisecond
+	req := kept("echo begun; exec sleep 1000")
+	req.Stdin, req.LingerMs = true, time.Hour.Milliseconds()
+	e := dialExec(t, socket, req)
+	e.began(t)
+	e.readUntil(t, "begun")
+	if err := e.out.Write(guest.FrameStdin, make([]byte, stdinBuffer+guest.MaxFrame)); err != nil {
+		t.Fatal(err)
+	}
+	e.leave(t, guest.FrameBye)
+	untilJobs(t, c, "hung up", none)
+}
+
 // An ordinary session that came to its end is nothing to be listed, unless its client was cut off before it had the end.
 func TestEndedSessions(t *testing.T) {
 	_, socket, c := jobsAgent(t)
