@@ -29,8 +29,11 @@ const (
 	PathReset   = "/v1/vms/{ref}/reset"   // POST ResetRequest → stream
 	PathRename  = "/v1/vms/{ref}/rename"  // POST RenameRequest → stream
 	PathVMWait  = "/v1/vms/{ref}/wait"    // GET ?for=ready|stopped|gone → vm.VMRecord, when it is
-	PathVMLogs  = "/v1/vms/{ref}/logs"    // GET ?follow=1&tail=N → text
+	PathVMLogs  = "/v1/vms/{ref}/logs"    // GET ?follow=1&tail=N[&of=daemon&since=TIME] → text
 	PathVMExec  = "/v1/vms/{ref}/exec"    // POST guest.ExecRequest, Upgrade: banger-exec → frames, once ready
+	PathVMJobs  = "/v1/vms/{ref}/jobs"    // GET → guest.Jobs
+	PathAttach  = "/v1/vms/{ref}/attach"  // POST guest.AttachRequest, Upgrade: banger-exec → frames
+	PathSignal  = "/v1/vms/{ref}/signal"  // POST guest.SignalRequest
 	PathVMSSH   = "/v1/vms/{ref}/ssh"     // POST, Upgrade: banger-raw → one SSH connection
 	PathVMFiles = "/v1/vms/{ref}/files"   // GET, PUT, HEAD ?path= → the agent's /v1/files
 	PathVMStats = "/v1/vms/{ref}/stats"   // GET → VMStats, of a VM in any state

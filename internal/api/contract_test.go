@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"banger/internal/guest"
 	"banger/internal/vm"
 )
 
@@ -25,6 +26,7 @@ var promised = []struct {
 	{"kernel list", vm.Kernel{}, "name digest size created_at"},
 	{"vmm list", VMM{}, "name version origin in_use path digest"},
 	{"vmm show", VMMView{}, "name version origin in_use path digest usable why supported tested"},
+	{"vm jobs", guest.Job{}, "id command state code started_at keep clients output kept"},
 	{"doctor", Problem{}, "code severity text hint"},
 	{"doctor --leaks", HostObject{}, "kind name status owner why"},
 	{"daemon status", Status{}, "pid version socket database root"},

@@ -2,23 +2,15 @@ package cli
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"net"
 
 	"github.com/spf13/cobra"
 
 	"banger/internal/api/client"
-	"banger/internal/vm"
+	"banger/internal/guest"
 )
-
-// lives asks a VM's guest for something that it can only answer itself.
-func lives(c *client.Client, ref string) func(context.Context) error {
-	return func(ctx context.Context) error {
-		_, err := c.Processes(ctx, ref)
-		if vm.CodeOf(err) == vm.CodeNotFound { // it was renamed, or has gone, which the connection tells
-			return nil
-		}
-		return err
-	}
-}
 
 func newExec(a *app) *cobra.Command {
 	cmd := &cobra.Command{
@@ -30,16 +22,27 @@ Stdin is passed only with -i or -t.
 
 ` + signalHelp + `
 
-Exit status: the command's own; 125 when banger failed, 126 when the command could not be invoked, 127 when it was not
-found.`,
+A command whose client leaves gets SIGHUP, as with ssh. One whose client was cut off (killed, or the daemon was) goes on for
+five minutes: 'banger vm jobs' lists it, and 'banger vm attach' gives what was missed and goes on. With --keep it goes on
+however its client goes, with -d it has none from the beginning: then the command is started, and its id printed. With --keep
+on a terminal, ctrl-p ctrl-q leaves it.
+
+` + jobsHelp + `
+
+Exit status: the command's own; 124 when the time of --timeout was over, 125 when banger failed, 126 when the command could
+not be invoked, 127 when it was not found.`,
 		Example: `  banger vm exec web -- uname -r
   banger vm exec -it web bash
   echo hi | banger vm exec -i web -- tee /root/hi
-  banger vm exec -e LANG=C -w /srv -u nobody web -- ls`,
+  banger vm exec -e LANG=C -w /srv -u nobody web -- ls
+  banger vm exec --timeout 10m --env-file ci.env web -- make test
+  banger vm exec -d web -- make world`,
 		ValidArgsFunction: a.completeVMs(1),
 	}
 	cmd.Flags().SetInterspersed(false)
 	flags := newExecFlags(cmd)
+	detach := cmd.Flags().BoolP("detach", "d", false, "start the command, print its id, and leave it running")
+	keep := cmd.Flags().Bool("keep", false, "have the command go on when this client leaves it or is cut off")
 	quiet := quietFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		name, argv, err := nameAndCommand(cmd, args)
@@ -49,9 +52,12 @@ found.`,
 		if len(argv) == 0 {
 			return usage(cmd, "missing command")
 		}
-		request, err := flags.request(a, cmd, argv)
+		request, err := flags.request(a, cmd, argv, *detach)
 		if err != nil {
 			return err
+		}
+		if *detach || *keep {
+			request.LingerMs = guest.Linger
 		}
 		return a.with(cmd.Context(), *quiet, func(ctx context.Context, c *client.Client, p *progress) error {
 			arrived := p.follow(ctx, c, name)
@@ -61,8 +67,32 @@ found.`,
 			if err != nil {
 				return err
 			}
-			return a.session(ctx, conn, request, name, lives(c, name))
+			if *detach {
+				return a.detached(ctx, conn, name)
+			}
+			return a.session(ctx, conn, request, command{vm: name, leavable: *keep, client: c})
 		})
 	}
 	return cmd
+}
+
+// detached leaves a command as soon as it has begun, and prints its job's id.
+func (a *app) detached(ctx context.Context, conn net.Conn, name string) error {
+	job, started, begun := "", false, make(chan struct{})
+	status, err := guest.RunExec(ctx, conn, guest.Stdio{Detach: begun, Started: func(id string) {
+		if !started {
+			close(begun)
+		}
+		job, started = id, true
+	}})
+	switch {
+	case job != "": // it may even have ended
+		_, err = fmt.Fprintln(a.out, job)
+	case started:
+		err = noJobs(name)
+	case err == nil && status.Reason != "":
+		a.report(errors.New(status.Reason))
+		err = exit(status.Code)
+	}
+	return err
 }

@@ -54,7 +54,7 @@ func TestGuestsWordsDoNotSteerTheTerminal(t *testing.T) {
 				_ = guest.NewFrameWriter(agent).Write(guest.FrameExit, b)
 				_, _ = io.Copy(io.Discard, agent)
 			}()
-			_ = a.session(context.Background(), conn, guest.ExecRequest{}, "web", nil)
+			_ = a.session(context.Background(), conn, guest.ExecRequest{}, command{vm: "web"})
 		}, "banger: no  [2Jbad ]0;title   31m"}, // package guest puts spaces
 		"left out": {func(a *app) { a.progress(true).leftOut("dir/" + hostile) }, "banger: dir/[2Jbad]0;title31m"},
 		"copy":     {func(a *app) { a.report(copyError(place{"web", "/x"}, place{"", "."}, errors.New("write "+hostile))) }, "write [2Jbad]0;title31m"},

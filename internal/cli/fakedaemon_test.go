@@ -29,6 +29,8 @@ type fake struct {
 
 	mu      sync.Mutex
 	vms     map[vm.ID]*vm.VMRecord
+	jobs    []*fakeJob
+	begun   int           // jobs, ever
 	changed chan struct{} // closed and replaced at each change of a VM
 }
 
@@ -128,6 +130,9 @@ func (f *fake) handler() http.Handler {
 	mux.HandleFunc("POST "+api.PathVMPorts, f.changePorts)
 	mux.HandleFunc("GET "+api.PathVMLogs, f.logs)
 	mux.HandleFunc("POST "+api.PathVMExec, f.exec)
+	mux.HandleFunc("GET "+api.PathVMJobs, f.listJobs)
+	mux.HandleFunc("POST "+api.PathAttach, f.attach)
+	mux.HandleFunc("POST "+api.PathSignal, f.signalJob)
 	mux.HandleFunc("POST "+api.PathVMSSH, f.ssh)
 	mux.HandleFunc(api.PathVMFiles, f.files)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

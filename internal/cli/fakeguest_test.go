@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"encoding/base64"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"io"
@@ -14,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"github.com/creack/pty"
 	"golang.org/x/sys/unix"
@@ -71,17 +71,26 @@ func (f *fake) exec(w http.ResponseWriter, r *http.Request) {
 		os.Exit(9)
 	case "guest-dies":
 		return
+	case "old-agent": // of a banger that knew no jobs
+		g.out.Write(guest.FrameStarted, nil)
+		g.in.Next()
+		return
 	}
-	end := g.run(e, filepath.Join(record.Runtime.VMDir, "root"))
-	b, _ := json.Marshal(end)
-	if record.Spec.AutoRemove {
-		f.set(record, vm.StateRemoving)
+	j := f.newJob(e)
+	go func() {
+		exit := j.run(e, filepath.Join(record.Runtime.VMDir, "root"))
+		if record.Spec.AutoRemove {
+			f.set(record, vm.StateRemoving)
+		}
+		j.end(exit)
+	}()
+	if how := j.serve(g, 0); e.LingerMs >= 0 && how == guest.FrameBye {
+		f.forget(j)
 	}
-	g.out.Write(guest.FrameExit, b)
 }
 
 // run runs the command as a process of this machine, its working directory in the fake guest's root.
-func (g *guestConn) run(e guest.ExecRequest, root string) guest.ExecExit {
+func (j *fakeJob) run(e guest.ExecRequest, root string) guest.ExecExit {
 	cmd := exec.Command(e.Argv[0], e.Argv[1:]...)
 	cmd.Dir = filepath.Join(root, e.Dir)
 	cmd.Env = append(append(os.Environ(), "GUEST_USER="+e.User), e.Env...)
@@ -95,7 +104,7 @@ func (g *guestConn) run(e guest.ExecRequest, root string) guest.ExecExit {
 			stdin = tty
 		}
 	} else {
-		cmd.Stdout, cmd.Stderr = g.out.StreamWriter(guest.FrameStdout), g.out.StreamWriter(guest.FrameStderr)
+		cmd.Stdout, cmd.Stderr = j.stream(guest.FrameStdout), j.stream(guest.FrameStderr)
 		if e.Stdin {
 			stdin, _ = cmd.StdinPipe()
 		}
@@ -108,39 +117,23 @@ func (g *guestConn) run(e guest.ExecRequest, root string) guest.ExecExit {
 		}
 		return guest.ExecExit{Code: code, Reason: err.Error()}
 	}
-	g.out.Write(guest.FrameStarted, nil)
-	go g.serve(cmd, stdin, tty)
+	j.began(cmd, stdin, tty)
+	if e.TimeoutMs > 0 {
+		late := time.AfterFunc(time.Duration(e.TimeoutMs)*time.Millisecond, func() { j.signal(syscall.SIGKILL, true) })
+		defer late.Stop()
+	}
 	if tty != nil {
-		io.Copy(g.out.StreamWriter(guest.FrameStdout), tty)
+		io.Copy(j.stream(guest.FrameStdout), tty)
 	}
 	cmd.Wait()
+	if j.late() {
+		return guest.ExecExit{Code: guest.CodeTimeout, TimedOut: true}
+	}
 	status := cmd.ProcessState.Sys().(syscall.WaitStatus)
 	if status.Signaled() {
 		return guest.ExecExit{Code: 128 + int(status.Signal()), Signal: unix.SignalName(status.Signal())}
 	}
 	return guest.ExecExit{Code: status.ExitStatus()}
-}
-
-func (g *guestConn) serve(cmd *exec.Cmd, stdin io.WriteCloser, tty *os.File) {
-	for {
-		t, p, err := g.in.Next()
-		if err != nil {
-			syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-			return
-		}
-		switch t {
-		case guest.FrameStdin:
-			stdin.Write(p)
-		case guest.FrameStdinClose:
-			if tty == nil {
-				stdin.Close()
-			}
-		case guest.FrameResize:
-			pty.Setsize(tty, &pty.Winsize{Rows: binary.BigEndian.Uint16(p), Cols: binary.BigEndian.Uint16(p[2:])})
-		case guest.FrameSignal:
-			syscall.Kill(-cmd.Process.Pid, unix.SignalNum(string(p)))
-		}
-	}
 }
 
 func (f *fake) files(w http.ResponseWriter, r *http.Request) {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -281,6 +282,10 @@ func (f *fake) events(w http.ResponseWriter, r *http.Request) {
 func (f *fake) logs(w http.ResponseWriter, r *http.Request) {
 	record := f.lookup(w, r)
 	if record == nil {
+		return
+	}
+	if r.FormValue("of") == "daemon" {
+		fmt.Fprintf(w, "noted about %s, tail %q, since %q\n", record.Name, r.FormValue("tail"), r.FormValue("since"))
 		return
 	}
 	b, _ := os.ReadFile(record.Runtime.LogPath)

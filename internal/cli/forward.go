@@ -64,7 +64,7 @@ func (p *insistence) ends(sig syscall.Signal, now time.Time, reads int64) bool {
 
 // forwardSignals turns signals to this program into names for the command, until end is called. A second one gets through to
 // us even when the connection is full: the names wait in the channel, or are dropped.
-func (a *app) forwardSignals(ctx context.Context, restore func(), heard *hearing, name string, answers func(context.Context) error) (names <-chan string, end func()) {
+func (a *app) forwardSignals(ctx context.Context, restore func(), heard *hearing, to command) (names <-chan string, end func()) {
 	queue := make(chan string, 8)
 	ctx, cancel := context.WithCancel(ctx)
 	var p insistence
@@ -81,11 +81,11 @@ func (a *app) forwardSignals(ctx context.Context, restore func(), heard *hearing
 		if final := sig == syscall.SIGINT || sig == syscall.SIGTERM || sig == syscall.SIGHUP; final && asking.CompareAndSwap(false, true) {
 			go func() {
 				defer asking.Store(false)
-				if err := silent(ctx, heard, answers); err != nil && ctx.Err() == nil {
+				if err := silent(ctx, heard, to.answers); err != nil && ctx.Err() == nil {
 					if restore != nil {
 						restore() // before a line is printed
 					}
-					a.report(vm.Errorf(vm.CodeUnavailable, "VM %s: left after %s, since its guest does not answer: %w", name, unix.SignalName(sig), err))
+					a.report(vm.Errorf(vm.CodeUnavailable, "VM %s: left after %s, since its guest does not answer: %w", to.vm, unix.SignalName(sig), err))
 					a.signals.interrupt(sig)
 				}
 			}()

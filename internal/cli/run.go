@@ -44,13 +44,16 @@ With --network user the guest reaches services that listen only on this host's l
 
 ` + signalHelp + `
 
-Exit status: the command's own; 125 when banger failed, 126 when the command could not be invoked, 127 when it was not
-found, 130 on Ctrl-C.`,
+Without --rm the command goes on for five minutes when its client is killed, or its daemon: see 'banger vm exec --help'.
+
+Exit status: the command's own; 124 when the time of --timeout was over, 125 when banger failed, 126 when the command could
+not be invoked, 127 when it was not found, 130 on Ctrl-C.`,
 		Example: `  banger vm run -- cat /etc/hostname
   banger vm run --rm -- sh -c 'exit 42'
   echo hi | banger vm run --rm -- cat
   banger vm run --name web --memory 1G -p 8080:80 -d
-  banger vm run -it --rm -- bash`,
+  banger vm run -it --rm -- bash
+  banger vm run --rm --timeout 10m --env-file ci.env -- make test`,
 	}
 	cmd.Flags().SetInterspersed(false)
 	vmFlags, execFlags := newVMFlags(cmd), newExecFlags(cmd)
@@ -82,8 +85,11 @@ found, 130 on Ctrl-C.`,
 		if !cmd.Flags().Changed("interactive") && !term.IsTerminal(int(a.in.Fd())) {
 			execFlags.interactive = true
 		}
-		if r.exec, err = execFlags.request(a, cmd, argv); err != nil {
+		if r.exec, err = execFlags.request(a, cmd, argv, false); err != nil {
 			return err
+		}
+		if *remove {
+			r.exec.LingerMs = 0 // the VM does not outlive its client either
 		}
 		return a.with(cmd.Context(), *quiet, r.attached)
 	}
@@ -98,7 +104,7 @@ func checkDetached(cmd *cobra.Command, argv []string, remove bool) error {
 	if len(argv) > 0 {
 		return usage(cmd, "-d takes no command: start the VM, then use 'banger vm exec NAME -- %s'", argv[0])
 	}
-	for _, flag := range []string{"interactive", "tty", "env", "workdir", "user"} {
+	for _, flag := range []string{"interactive", "tty", "env", "env-file", "workdir", "user", "timeout"} {
 		if cmd.Flags().Changed(flag) {
 			return usage(cmd, "--%s and -d contradict each other: a detached VM runs no command", flag)
 		}
@@ -166,7 +172,7 @@ func (r run) open(ctx context.Context, c *client.Client, p *progress, record *vm
 		}
 		return err
 	}
-	return r.session(ctx, conn, r.exec, record.Name, lives(c, string(record.ID)))
+	return r.session(ctx, conn, r.exec, command{vm: record.Name, client: c})
 }
 
 // unstarted wraps the error of a run that was interrupted before its command began: nothing of the VM stays.

@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -278,4 +279,47 @@ func waitFor(t *testing.T, cond func() bool) {
 			t.Fatal(errors.New("it does not happen"))
 		}
 	}
+}
+
+// TestDetach: keys leave a command that is kept, and somebody attaches to it again.
+func TestDetach(t *testing.T) {
+	_, env := sandbox(t)
+	mustRun(t, env, "vm", "run", "-d", "--name", "web")
+	cmd, tty, s := onTerminal(t, env, "vm", "exec", "-t", "--keep", "web", "sh", "-c", `echo begun; while read line; do echo "got <$line>"; done; exit 4`)
+	s.wait(t, "begun")
+	tty.WriteString("hello\n")
+	s.wait(t, "got <hello>")
+	tty.WriteString("\x10\x11")
+	s.wait(t, "banger: detached; 'banger vm attach web 01a0b1c2d3e4' attaches again\r\n")
+	wantExit(t, cmd, 0)
+
+	cmd, tty, s = onTerminal(t, env, "vm", "attach", "-i", "web", "01")
+	s.wait(t, "got <hello>\r\n")
+	tty.WriteString("again\n")
+	s.wait(t, "got <again>\r\n")
+	tty.WriteString("\x04")
+	wantExit(t, cmd, 4)
+
+	// Without --keep they are the command's.
+	cmd, tty, s = onTerminal(t, env, "vm", "exec", "-t", "web", "sh", "-c", `stty raw -echo; echo begun; head -c 2 | od -An -tx1`)
+	s.wait(t, "begun")
+	tty.WriteString("\x10\x11")
+	s.wait(t, "10 11")
+	wantExit(t, cmd, 0)
+}
+
+// TestCutOffSession: who is cut off learns how to come back, and from where.
+func TestCutOffSession(t *testing.T) {
+	_, env := sandbox(t)
+	mustRun(t, env, "vm", "run", "-d", "--name", "web")
+	cmd, s := piped(t, env, "hello", "vm", "exec", "web", "--", "sh", "-c", "echo hello; exec sleep 1000")
+	var status struct{ PID int }
+	if err := json.Unmarshal([]byte(mustRun(t, env, "daemon", "status", "--json")), &status); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(status.PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	s.wait(t, "hint: if the VM still runs, so does the command, for 5 minutes: banger vm attach --from 6 web 01a0b1c2d3e4\n")
+	wantExit(t, cmd, 125)
 }

@@ -11,6 +11,8 @@ import (
 var harmless = map[string]string{
 	"stop":         "ends the daemon: where it begins again is an operation of its own",
 	"vm-ssh":       "passes bytes between client and guest",
+	"vm-attach":    "likewise; a VM of run --rm goes with a session of it as with one of vm-exec",
+	"vm-signal":    "goes to a process of the guest, of which nothing is recorded",
 	"vm-files-put": "likewise",
 	"object-fix":   "removes what belongs to no record, one object at a time, and finds what is left anew; what it looks at is the real kernel",
 }

@@ -86,6 +86,10 @@ func TestStopIsOfOneDaemon(t *testing.T) {
 	if out, err := stop.CombinedOutput(); err != nil {
 		t.Errorf("daemon stop: %v: %s", err, out)
 	}
+	// It is about to serve, or does: between the two nobody does.
+	for p.command(t, "banger", "daemon", "status").Run() != nil && ctx.Err() == nil {
+		<-time.After(5 * time.Millisecond)
+	}
 	var s struct{ PID int }
 	if status(t, p, &s); s.PID != second.Process.Pid {
 		t.Errorf("daemon %d serves, want %d", s.PID, second.Process.Pid)

@@ -84,6 +84,20 @@ func (c *Client) Listeners(ctx context.Context) (l Listeners, err error) {
 	return l, err
 }
 
+// Jobs lists the guest's jobs.
+func (c *Client) Jobs(ctx context.Context) (j Jobs, err error) {
+	err = c.call(ctx, http.MethodGet, PathJobs, nil, &j)
+	for i := range j.Jobs {
+		j.Jobs[i].plain()
+	}
+	return j, err
+}
+
+// SignalJob sends a job a signal.
+func (c *Client) SignalJob(ctx context.Context, r SignalRequest) error {
+	return c.call(ctx, http.MethodPost, PathSignal, r, nil)
+}
+
 // PowerOff begins an orderly end. It returns when the agent has taken it on.
 func (c *Client) PowerOff(ctx context.Context, p PowerOff) error {
 	return c.call(ctx, http.MethodPost, PathPowerOff, p, nil)

@@ -8,18 +8,27 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync"
+	"time"
 
 	"banger/internal/vm"
 )
 
 // Stdio is what a command in the guest is joined to. Nil fields are left out.
 type Stdio struct {
-	In       io.Reader // sent until its end; only for an ExecRequest with Stdin
+	In       io.Reader // sent until its end; only for a command with Stdin
 	Out, Err io.Writer
 	Resize   <-chan Size
 	Signals  <-chan string // names as "SIGINT"
-	Started  func()        // called when the process exists
+
+	Started func(job string)   // called when the process exists; job is "" where the agent knows none
+	Dropped func(bytes uint64) // called where so much output is missing, since it is not kept any more
+	Unheard func()             // called where the guest cannot be told that the client leaves: input is stuck before it
+	Detach  <-chan struct{}    // closed when the client leaves the command, which goes on: then the error is ErrDetached
 }
+
+// ErrDetached says that the client left a command that goes on.
+var ErrDetached = errors.New("detached")
 
 // Size is that of a terminal, in characters.
 type Size struct{ Rows, Cols uint16 }
@@ -27,28 +36,55 @@ type Size struct{ Rows, Cols uint16 }
 // stdinChunk is how much input is read and sent at once.
 const stdinChunk = 32 << 10
 
+// farewell bounds the telling of a guest that a client leaves: it may take nothing any more.
+const farewell = time.Second
+
 // RunExec joins a command to s until it ends, and closes conn. It returns as soon as the command's end is known, even
 // while a Read of s.In waits; that Read is left behind, and what it brings is lost. An error means that the end is not
-// known: the connection broke (CodeUnavailable), ctx ended, or output could not be written.
+// known: the connection broke (CodeUnavailable), ctx ended, s was detached, or output could not be written. However it
+// comes to its end, the guest is told that this client was not cut off.
 func RunExec(ctx context.Context, conn net.Conn, s Stdio) (ExecExit, error) {
+	out := NewFrameWriter(conn)
+	var leaving sync.Once
+	leave := func(how FrameType) {
+		leaving.Do(func() {
+			_ = conn.SetWriteDeadline(time.Now().Add(farewell)) // input may be stuck
+			if out.Write(how, nil) != nil && s.Unheard != nil {
+				s.Unheard()
+			}
+			if how == FrameDetach { // the guest ends the stream: then it is known there
+				_ = conn.SetReadDeadline(time.Now().Add(farewell))
+				return
+			}
+			_ = conn.Close()
+		})
+	}
 	defer func() { _ = conn.Close() }()
-	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	defer leave(FrameBye)
+	defer context.AfterFunc(ctx, func() { leave(FrameBye) })()
 	ended := make(chan struct{})
 	defer close(ended)
-	out := NewFrameWriter(conn)
 	if s.In != nil {
 		go sendInput(out, s.In)
 	}
-	go sendEvents(out, s, ended)
+	go sendEvents(out, s, ended, func() { leave(FrameDetach) })
 
 	exit, err := receive(NewFrameReader(conn), s)
-	if err != nil && ctx.Err() != nil {
-		err = context.Cause(ctx)
+	if err == nil {
+		return exit, nil
+	}
+	select {
+	case <-s.Detach:
+		err = ErrDetached
+	default:
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
 	}
 	return exit, err
 }
 
-// receive handles the agent's frames until the last. It never returns an exit with an error.
+// receive handles the agent's frames until the last. Where that is FrameKept the exit is empty. It never returns an exit with an error.
 func receive(in *FrameReader, s Stdio) (ExecExit, error) {
 	for {
 		kind, payload, err := in.Next()
@@ -64,9 +100,13 @@ func receive(in *FrameReader, s Stdio) (ExecExit, error) {
 		case FrameStderr:
 			err = deliver(s.Err, payload, "error output")
 		case FrameStarted:
-			if s.Started != nil {
-				s.Started()
+			err = started(s, payload)
+		case FrameDropped:
+			if s.Dropped != nil && len(payload) == 8 {
+				s.Dropped(binary.BigEndian.Uint64(payload))
 			}
+		case FrameKept:
+			return ExecExit{}, nil
 		case FrameExit:
 			var exit ExecExit
 			if err := json.Unmarshal(payload, &exit); err != nil {
@@ -79,6 +119,19 @@ func receive(in *FrameReader, s Stdio) (ExecExit, error) {
 			return ExecExit{}, err
 		}
 	}
+}
+
+func started(s Stdio, payload []byte) error {
+	var j JobStarted
+	if len(payload) > 0 {
+		if err := json.Unmarshal(payload, &j); err != nil {
+			return vm.Errorf(vm.CodeInternal, "decode the command's start: %w", plainError{err})
+		}
+	}
+	if s.Started != nil {
+		s.Started(Plain(j.Job))
+	}
+	return nil
 }
 
 func deliver(w io.Writer, p []byte, what string) error {
@@ -107,11 +160,14 @@ func sendInput(out *FrameWriter, in io.Reader) {
 	}
 }
 
-func sendEvents(out *FrameWriter, s Stdio, ended <-chan struct{}) {
+func sendEvents(out *FrameWriter, s Stdio, ended <-chan struct{}, detach func()) {
 	for {
 		var err error
 		select {
 		case <-ended:
+			return
+		case <-s.Detach:
+			detach()
 			return
 		case size, ok := <-s.Resize:
 			if !ok {

@@ -60,7 +60,7 @@ func TestRunExec(t *testing.T) {
 	})
 	var stdout, stderr bytes.Buffer
 	started := false
-	exit, err := RunExec(t.Context(), conn, Stdio{In: strings.NewReader(input), Out: &stdout, Err: &stderr, Started: func() { started = true }})
+	exit, err := RunExec(t.Context(), conn, Stdio{In: strings.NewReader(input), Out: &stdout, Err: &stderr, Started: func(string) { started = true }})
 	if err != nil || exit.Code != 7 || stdout.String() != "out" || stderr.String() != "err" || !started {
 		t.Errorf("%+v, %v, %q, %q, started %v", exit, err, &stdout, &stderr, started)
 	}
@@ -162,6 +162,75 @@ func FuzzFrames(f *testing.F) {
 		}
 		if !bytes.HasPrefix(in, again.Bytes()) {
 			t.Errorf("frames %x read from %x", again.Bytes(), in)
+		}
+	})
+}
+
+// TestRunExecLeaves: however it comes to its end, the guest learns that the client was not cut off.
+func TestRunExecLeaves(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	for name, tt := range map[string]struct {
+		ctx  context.Context
+		stop func(s *Stdio) // called when the command has begun
+		exit bool
+		want FrameType
+	}{
+		"it has the exit": {t.Context(), func(*Stdio) {}, true, FrameBye},
+		"interrupted":     {ctx, func(*Stdio) { cancel() }, false, FrameBye},
+		"detached":        {t.Context(), nil, false, FrameDetach},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := make(chan FrameType, 1)
+			conn := scripted(t, func(in *FrameReader, out *FrameWriter) {
+				_ = out.Write(FrameStarted, []byte(`{"job":"0123456789ab"}`))
+				_ = out.Write(FrameDropped, []byte{0, 0, 0, 0, 0, 0, 1, 2})
+				if tt.exit {
+					_ = out.Write(FrameExit, exitFrame(ExecExit{Code: 3}))
+				}
+				kind, _, _ := in.Next()
+				got <- kind
+			})
+			detach := make(chan struct{})
+			var job string
+			var dropped uint64
+			s := Stdio{Started: func(id string) { job = id }, Detach: detach}
+			s.Dropped = func(n uint64) {
+				if dropped = n; tt.stop != nil {
+					tt.stop(&s)
+				} else {
+					close(detach)
+				}
+			}
+			exit, err := RunExec(tt.ctx, conn, s)
+			if kind := <-got; kind != tt.want || job != "0123456789ab" || dropped != 258 {
+				t.Errorf("it left by frame %d, job %q, %d dropped", kind, job, dropped)
+			}
+			if tt.exit != (err == nil) || tt.exit != (exit.Code == 3) || errors.Is(err, ErrDetached) != (tt.want == FrameDetach) {
+				t.Errorf("%+v, %v", exit, err)
+			}
+		})
+	}
+}
+
+// FuzzReceive: whatever a guest sends, the client comes to an end, and what it is told has the form it should.
+func FuzzReceive(f *testing.F) {
+	var b bytes.Buffer
+	w := NewFrameWriter(&b)
+	_ = w.Write(FrameStarted, []byte(`{"job":"0123456789ab"}`))
+	_ = w.Write(FrameStdout, []byte("hello"))
+	_ = w.Write(FrameDropped, []byte{0, 0, 0, 0, 0, 0, 1, 2})
+	_ = w.Write(FrameKept, nil)
+	f.Add(b.Bytes())
+	f.Add([]byte{19, 0, 0, 0, 1, '{'})
+	f.Add([]byte{20, 0, 0, 0, 3, 1, 2, 3, 18, 0, 0, 0, 2, '{', '}'})
+	f.Fuzz(func(t *testing.T, in []byte) {
+		exit, err := receive(NewFrameReader(bytes.NewReader(in)), Stdio{Out: io.Discard, Err: io.Discard, Dropped: func(uint64) {}, Started: func(job string) {
+			if job != Plain(job) {
+				t.Errorf("a job called %q", job)
+			}
+		}})
+		if err != nil && exit != (ExecExit{}) || exit.Reason != Plain(exit.Reason) {
+			t.Errorf("%+v, %v", exit, err)
 		}
 	})
 }

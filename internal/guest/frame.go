@@ -16,14 +16,20 @@ const (
 	FrameStdinClose FrameType = 1 // empty: end of input
 	FrameResize     FrameType = 2 // rows, cols: two big-endian uint16
 	FrameSignal     FrameType = 3 // name as in "SIGINT", to the process group
+
+	// How a client leaves. Without either it was cut off, and ExecRequest.LingerMs says what then.
+	FrameBye    FrameType = 4 // empty: it has the exit, or hangs up, unless the job is one that clients leave
+	FrameDetach FrameType = 5 // empty: the command is to go on without it
 )
 
-// Frames from agent to client. FrameExit is the last.
+// Frames from agent to client. The last is FrameExit.
 const (
 	FrameStdout  FrameType = 16 // bytes
 	FrameStderr  FrameType = 17 // bytes
 	FrameExit    FrameType = 18 // JSON ExecExit
-	FrameStarted FrameType = 19 // empty: the process exists
+	FrameStarted FrameType = 19 // JSON JobStarted: the process exists; empty from an agent of version 1
+	FrameDropped FrameType = 20 // big-endian uint64: so many bytes of output that would come here are not kept any more
+	FrameKept    FrameType = 21 // empty: this is all that was kept. The last where AttachRequest.KeptOnly was asked for
 )
 
 // MaxFrame bounds a payload. A reader refuses more.

@@ -5,14 +5,18 @@
 package guest
 
 // Protocol is the version of everything in this file. The agent travels with the daemon (in the initramfs), but a VM
-// started by an older daemon still runs the older agent after an upgrade: fields are only ever added.
-const Protocol = 1
+// started by an older daemon still runs the older agent after an upgrade: fields are only ever added. Version 2 added jobs:
+// who asks an agent of version 1 for what only they can do notices by its FrameStarted.
+const Protocol = 2
 
 // Paths of the agent's API. Exec and SSH are upgraded streams (see Upgrade*), the rest plain requests.
 const (
 	PathHello     = "/v1/hello"     // GET  → Hello
 	PathConfigure = "/v1/configure" // POST Configure → Hello; idempotent: at boot, after restore, after fork
 	PathExec      = "/v1/exec"      // POST ExecRequest, Upgrade: banger-exec → frames (frame.go)
+	PathJobs      = "/v1/jobs"      // GET → Jobs
+	PathAttach    = "/v1/attach"    // POST AttachRequest, Upgrade: banger-exec → frames, as those of the job's own session
+	PathSignal    = "/v1/signal"    // POST SignalRequest
 	PathSSH       = "/v1/ssh"       // POST, Upgrade: banger-raw → raw bytes of one SSH connection
 	PathFiles     = "/v1/files"     // GET ?path= → tar; PUT ?path=&... ← tar; HEAD ?path= → PathStat in header StatHeader
 	PathForward   = "/v1/forward"   // POST ForwardRequest, Upgrade: banger-forward → frames of one connection (forward.go)
@@ -83,7 +87,17 @@ type ExecRequest struct {
 	Stdin bool     `json:"stdin,omitempty"` // false: stdin is /dev/null
 	Rows  uint16   `json:"rows,omitempty"`
 	Cols  uint16   `json:"cols,omitempty"`
+
+	// Since version 2. LingerMs is how long the command goes on when its last client was cut off: it went without a FrameBye.
+	// Then it is hung up. 0 = at once, and nothing of it is kept; Linger = as long as it runs.
+	LingerMs int64 `json:"linger_ms,omitempty"`
+	// TimeoutMs is how long the command may run: then it gets SIGTERM, and five seconds later what is left of it SIGKILL;
+	// its Code is 124. 0 = for ever.
+	TimeoutMs int64 `json:"timeout_ms,omitempty"`
 }
+
+// Linger as ExecRequest.LingerMs: clients come and go.
+const Linger = -1
 
 // ExecExit ends an exec stream (frame FrameExit).
 type ExecExit struct {
@@ -92,7 +106,12 @@ type ExecExit struct {
 	// Reason is set when the process could not be started; Code is then 127 (not found) or 126 (not executable, bad
 	// directory, unknown user), and Reason a sentence for people.
 	Reason string `json:"reason,omitempty"`
+	// TimedOut says that it was ended since its ExecRequest.TimeoutMs was over; Code is then CodeTimeout.
+	TimedOut bool `json:"timed_out,omitempty"`
 }
+
+// CodeTimeout is the status of a command whose time was over, as timeout(1) gives it.
+const CodeTimeout = 124
 
 // PathStat describes one path in the guest.
 type PathStat struct {

@@ -206,7 +206,7 @@ func TestRefAndQuery(t *testing.T) {
 		"DELETE /v1/vms/web":                     func() { _ = cl.Delete(ctx, "web", nil) },
 		"GET /v1/vms/..%2F..%2Fx%3Fy":            func() { _, _ = cl.VM(ctx, "../../x?y") },
 		"GET /v1/vms/%2E%2E":                     func() { _, _ = cl.VM(ctx, "..") },
-		"GET /v1/vms/web/logs?follow=1&tail=0":   func() { _, _ = cl.Logs(ctx, "web", true, 0) },
+		"GET /v1/vms/web/logs?follow=1&tail=0":   func() { _, _ = cl.Logs(ctx, "web", LogQuery{Follow: true, Tail: 0}) },
 		"HEAD /v1/vms/web/files?path=%2Fa+b%26c": func() { _, _ = cl.StatFile(ctx, "web", "/a b&c") },
 		"PUT /v1/vms/web/files?path=%2F":         func() { _ = cl.PutFiles(ctx, "web", "/", strings.NewReader("")) },
 		"POST /v1/vms/web/exec":                  func() { _, _ = cl.Exec(ctx, "web", guest.ExecRequest{}) },

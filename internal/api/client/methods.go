@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"time"
 
 	"banger/internal/api"
 	"banger/internal/guest"
@@ -68,6 +69,17 @@ func (c *Client) Ports(ctx context.Context, ref string) (p api.VMPorts, err erro
 // ChangePorts publishes ports of a VM, and others no longer.
 func (c *Client) ChangePorts(ctx context.Context, ref string, r api.PortsRequest) (*vm.VMRecord, error) {
 	return c.record(ctx, "changing the ports of VM "+ref, http.MethodPost, path(api.PathVMPorts, ref), r, nil)
+}
+
+// Jobs lists the jobs of a VM's guest.
+func (c *Client) Jobs(ctx context.Context, ref string) (j guest.Jobs, err error) {
+	err = c.json(ctx, "listing the jobs of VM "+ref, http.MethodGet, path(api.PathVMJobs, ref), nil, &j)
+	return j, err
+}
+
+// SignalJob sends a job of a VM's guest a signal.
+func (c *Client) SignalJob(ctx context.Context, ref string, r guest.SignalRequest) error {
+	return c.json(ctx, "sending job "+r.Job+" of VM "+ref+" a signal", http.MethodPost, path(api.PathSignal, ref), r, nil)
 }
 
 // Create makes a VM, and starts it where asked.
@@ -157,14 +169,28 @@ func (c *Client) Reset(ctx context.Context, ref string, r api.ResetRequest, onEv
 	return c.record(ctx, "resetting VM "+ref, http.MethodPost, path(api.PathReset, ref), r, onEvent)
 }
 
-// Logs opens a VM's console log. tail < 0 = all of it.
-func (c *Client) Logs(ctx context.Context, ref string, follow bool, tail int) (io.ReadCloser, error) {
+// LogQuery says which log of a VM is wanted, and how much of it.
+type LogQuery struct {
+	Follow bool
+	Tail   int       // only the last lines; < 0 = all
+	Daemon bool      // what the daemon noted about the VM, not its console
+	Since  time.Time // of that only what is younger
+}
+
+// Logs opens a log of a VM.
+func (c *Client) Logs(ctx context.Context, ref string, l LogQuery) (io.ReadCloser, error) {
 	q := url.Values{}
-	if follow {
+	if l.Follow {
 		q.Set("follow", "1")
 	}
-	if tail >= 0 {
-		q.Set("tail", strconv.Itoa(tail))
+	if l.Tail >= 0 {
+		q.Set("tail", strconv.Itoa(l.Tail))
+	}
+	if l.Daemon {
+		q.Set("of", "daemon")
+	}
+	if !l.Since.IsZero() {
+		q.Set("since", l.Since.Format(time.RFC3339Nano))
 	}
 	resp, err := c.send(ctx, "reading the log of VM "+ref, http.MethodGet, path(api.PathVMLogs, ref)+"?"+q.Encode(), nil, nil)
 	if err != nil {

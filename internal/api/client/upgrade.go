@@ -18,6 +18,11 @@ func (c *Client) Exec(ctx context.Context, ref string, r guest.ExecRequest) (net
 	return c.upgrade(ctx, "running a command in VM "+ref, path(api.PathVMExec, ref), guest.UpgradeExec, r)
 }
 
+// Attach joins a job of a VM's guest, and returns its stream of frames. ctx bounds the opening, not the stream.
+func (c *Client) Attach(ctx context.Context, ref string, r guest.AttachRequest) (net.Conn, error) {
+	return c.upgrade(ctx, "attaching to job "+r.Job+" of VM "+ref, path(api.PathAttach, ref), guest.UpgradeExec, r)
+}
+
 // SSH opens the bytes of one SSH connection to a VM. ctx bounds the opening, not the stream.
 func (c *Client) SSH(ctx context.Context, ref string) (net.Conn, error) {
 	return c.upgrade(ctx, "connecting to VM "+ref+" by ssh", path(api.PathVMSSH, ref), guest.UpgradeRaw, nil)

@@ -30,6 +30,7 @@ func (s *server) streamRoutes(h huma.API, mux *http.ServeMux) {
 	describe("GET", api.PathMetrics, "metrics", "What the daemon counts, in Prometheus' text format", metrics.ContentType, bytes)
 	describe("GET", api.PathVMLogs, "vm-logs", "A guest's console", "text/plain", bytes)
 	describe("POST", api.PathVMExec, "vm-exec", "Run a command; upgraded to "+guest.UpgradeExec+" frames", guest.UpgradeExec, bytes)
+	describe("POST", api.PathAttach, "vm-attach", "Join a job (body: AttachRequest); upgraded to "+guest.UpgradeExec+" frames", guest.UpgradeExec, bytes)
 	describe("POST", api.PathVMSSH, "vm-ssh", "One SSH connection; upgraded to "+guest.UpgradeRaw, guest.UpgradeRaw, bytes)
 	describe("GET", api.PathVMFiles, "vm-files-get", "A path of the guest as a tar stream", "application/x-tar", bytes)
 	describe("PUT", api.PathVMFiles, "vm-files-put", "Extract a tar stream in a directory of the guest", "application/x-tar", bytes)
@@ -38,7 +39,8 @@ func (s *server) streamRoutes(h huma.API, mux *http.ServeMux) {
 	mux.HandleFunc("GET "+api.PathEvents, s.events)
 	mux.HandleFunc("GET "+api.PathMetrics, s.metrics)
 	mux.HandleFunc("GET "+api.PathVMLogs, s.logs)
-	mux.HandleFunc("POST "+api.PathVMExec, s.exec)
+	mux.HandleFunc("POST "+api.PathVMExec, s.session(guest.PathExec))
+	mux.HandleFunc("POST "+api.PathAttach, s.session(guest.PathAttach))
 	mux.HandleFunc("POST "+api.PathVMSSH, s.ssh)
 	mux.HandleFunc("GET "+api.PathVMFiles, s.toAgent(guest.PathFiles)) // GET serves HEAD too
 	mux.HandleFunc("PUT "+api.PathVMFiles, s.toAgent(guest.PathFiles))
@@ -70,15 +72,17 @@ func (s *server) events(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// exec runs a command in the guest. It is a session: a VM made with --rm goes with it.
-func (s *server) exec(w http.ResponseWriter, r *http.Request) {
-	c, end, err := s.Engine.Session(r.Context(), r.PathValue("ref"))
-	if err != nil {
-		writeError(w, err)
-		return
+// session joins a client to a command in the guest, a new one or a job. A VM made with --rm goes with its session.
+func (s *server) session(path string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		c, end, err := s.Engine.Session(r.Context(), r.PathValue("ref"))
+		if err != nil {
+			writeError(w, err)
+			return
+		}
+		defer end()
+		s.follow(c, path, w, r)
 	}
-	defer end()
-	s.follow(c, guest.PathExec, w, r)
 }
 
 func (s *server) ssh(w http.ResponseWriter, r *http.Request) {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"banger/internal/api"
+	"banger/internal/api/client"
 	"banger/internal/vm"
 )
 
@@ -45,7 +46,7 @@ func TestFollowedLogEndsWithItsVM(t *testing.T) {
 	if err := os.WriteFile(v.Runtime.LogPath, []byte("one\ntwo\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	log, err := c.Logs(ctx, "web", true, 1)
+	log, err := c.Logs(ctx, "web", client.LogQuery{Follow: true, Tail: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,15 +71,15 @@ func TestFollowedLogOfAVMThatNeverRan(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if log, err := c.Logs(ctx, "web", false, -1); err != nil || ends(t, log) != "" {
+	if log, err := c.Logs(ctx, "web", client.LogQuery{Tail: -1}); err != nil || ends(t, log) != "" {
 		t.Errorf("not followed: %v", err)
 	}
-	log, err := c.Logs(ctx, "web", true, -1)
+	log, err := c.Logs(ctx, "web", client.LogQuery{Follow: true, Tail: -1})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	other, err := c.Logs(ctx, "web", true, -1)
+	other, err := c.Logs(ctx, "web", client.LogQuery{Follow: true, Tail: -1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,7 +107,7 @@ func TestFollowedLogOfAVMThatNeverRan(t *testing.T) {
 		if _, err := c.Create(ctx, api.CreateRequest{Name: "web"}, nil); err != nil {
 			t.Fatal(err)
 		}
-		log, err := c.Logs(ctx, "web", true, -1)
+		log, err := c.Logs(ctx, "web", client.LogQuery{Follow: true, Tail: -1})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -133,7 +134,7 @@ func TestFollowedLogThatCannotBe(t *testing.T) {
 	if err := os.Remove(filepath.Dir(v.VMDir)); err != nil { // of all VMs: empty
 		t.Fatal(err)
 	}
-	if _, err := c.Logs(ctx, "web", true, -1); vm.CodeOf(err) != vm.CodeInternal {
+	if _, err := c.Logs(ctx, "web", client.LogQuery{Follow: true, Tail: -1}); vm.CodeOf(err) != vm.CodeInternal {
 		t.Errorf("an error from before the first byte came as %v", err)
 	}
 }

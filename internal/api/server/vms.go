@@ -30,6 +30,11 @@ type deleteInput struct {
 	If  string `query:"if" doc:"only a VM of which that is so" enum:"stopped"`
 }
 
+type signalInput struct {
+	Ref  string `path:"ref" doc:"the VM's name, its id, or a unique prefix of the id"`
+	Body guest.SignalRequest
+}
+
 type waitInput struct {
 	Ref string `path:"ref" doc:"the VM's name, its id, or a unique prefix of the id"`
 	For string `query:"for" doc:"what to wait for" enum:"ready,stopped,gone" default:"stopped"`
@@ -59,6 +64,15 @@ func (s *server) vmRoutes(h huma.API) {
 	})
 	huma.Register(h, op("GET", api.PathVMPorts, "vm-ports", "What a VM publishes, and what listens in its guest"), func(ctx context.Context, in *ref) (*body[api.VMPorts], error) {
 		return answer(e.Ports(ctx, in.Ref))
+	})
+	huma.Register(h, op("GET", api.PathVMJobs, "vm-jobs", "A guest's jobs: commands that were run in it, with what is kept of their output"), func(ctx context.Context, in *ref) (*body[guest.Jobs], error) {
+		return answer(e.GuestJobs(ctx, in.Ref))
+	})
+	huma.Register(h, op("POST", api.PathSignal, "vm-signal", "Send a job a signal"), func(ctx context.Context, in *signalInput) (*empty, error) {
+		if err := e.SignalJob(ctx, in.Ref, in.Body); err != nil {
+			return nil, fail(err)
+		}
+		return nil, nil
 	})
 	huma.Register(h, s.streamed("POST", api.PathVMs, "vm-create", "Make a VM, and start it where asked"),
 		func(_ context.Context, in *struct{ Body api.CreateRequest }) (*huma.StreamResponse, error) {

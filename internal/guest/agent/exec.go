@@ -39,9 +39,9 @@ type process struct {
 	input  *os.File // the pipe behind Stdin
 
 	mu       sync.Mutex
-	hungUp   bool
+	ending   bool // it was hung up or terminated
 	released bool
-	killer   *time.Timer // runs between SIGHUP and SIGKILL
+	killer   *time.Timer // runs between the signal and SIGKILL
 }
 
 // start runs the command. Its output waits in the pipes (or pty) until Wait copies it to stdout and stderr; with a TTY

@@ -31,42 +31,114 @@ func (s *Server) handleExec(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusBadRequest, err)
 		return
 	}
-	defer func() { _ = conn.Close() }()
-	frames := guest.NewFrameWriter(conn)
-	p, err := s.start(req, frames.StreamWriter(guest.FrameStdout), frames.StreamWriter(guest.FrameStderr))
+	j, err := s.startJob(req)
 	if err != nil {
-		var e *startError
-		errors.As(err, &e)
-		_ = writeExit(frames, e.exit)
+		_ = writeJSONFrame(guest.NewFrameWriter(conn), guest.FrameExit, failed(err))
+		_ = conn.Close()
 		return
 	}
-	if err := frames.Write(guest.FrameStarted, nil); err != nil {
-		p.Hangup()
-	}
-	go p.serveInput(guest.NewFrameReader(conn), frames)
-	_ = writeExit(frames, p.Wait()) // when it fails the client is gone: nobody to tell
+	c := j.attach(conn, guest.AttachRequest{})
+	go j.run()
+	c.serve()
 }
 
-func writeExit(frames *guest.FrameWriter, exit guest.ExecExit) error {
-	b, err := json.Marshal(exit)
+// handleAttach joins a client to a job.
+func (s *Server) handleAttach(w http.ResponseWriter, r *http.Request) {
+	var req guest.AttachRequest
+	if !readJSON(w, r, &req) {
+		return
+	}
+	j, err := s.jobs.find(req.Job)
+	if err != nil {
+		writeError(w, statusOf(err), err)
+		return
+	}
+	conn, err := hijack(w, r, guest.UpgradeExec)
+	if err != nil {
+		writeError(w, http.StatusBadRequest, err)
+		return
+	}
+	if req.Rows > 0 && req.Cols > 0 && !req.Watch && !req.KeptOnly {
+		_ = j.process.Resize(req.Rows, req.Cols)
+	}
+	j.attach(conn, req).serve()
+}
+
+func writeJSONFrame(frames *guest.FrameWriter, kind guest.FrameType, v any) error {
+	b, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
-	return frames.Write(guest.FrameExit, b)
+	return frames.Write(kind, b)
 }
 
-// serveInput obeys the client's frames until the stream ends. An end before the command's is a hang-up.
-func (p *process) serveInput(in *guest.FrameReader, out *guest.FrameWriter) {
-	defer p.Hangup() // does nothing when the command has ended
+// serve gives a client what the job writes, and takes what it sends, until both is over. An exit must have been taken: a
+// client that may come back for it says so, with a bye.
+func (c *client) serve() {
+	heard := make(chan struct{})
+	if writeJSONFrame(c.frames, guest.FrameStarted, guest.JobStarted{Job: c.job.id}) != nil {
+		_ = c.conn.Close()
+	}
+	go func() {
+		defer close(heard)
+		c.leave(c.listen())
+		_ = c.conn.Close() // send ends then
+	}()
+	if c.send() != nil || c.job.linger == 0 {
+		_ = c.conn.Close() // listen ends then
+	}
+	<-heard
+}
+
+// send passes on what the job writes, to its end or the reader's.
+func (c *client) send() error {
+	for {
+		out, dropped := c.reader.next()
+		var err error
+		switch {
+		case dropped > 0:
+			err = c.frames.Write(guest.FrameDropped, binary.BigEndian.AppendUint64(nil, uint64(dropped)))
+		case len(out.data) > 0:
+			err = c.frames.Write(out.stream, out.data)
+		default:
+			return c.sendEnd()
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (c *client) sendEnd() error {
+	select {
+	case <-c.job.done:
+		return writeJSONFrame(c.frames, guest.FrameExit, c.job.exit)
+	default:
+		return c.frames.Write(guest.FrameKept, nil) // or it has left, and gets nothing
+	}
+}
+
+// listen obeys the client's frames until the stream ends, and returns how it did: by FrameBye, FrameDetach, or cut off. Once
+// it said that it leaves, the rest does not matter.
+func (c *client) listen() guest.FrameType {
+	in := guest.NewFrameReader(c.conn)
+	p := c.job.process
+	deaf := c.watch
 	for {
 		kind, b, err := in.Next()
 		if err != nil {
-			return
+			return 0
+		}
+		if kind == guest.FrameBye || kind == guest.FrameDetach {
+			return kind
+		}
+		if deaf {
+			continue
 		}
 		switch kind {
 		case guest.FrameStdin:
-			if err := p.feed(b, out); err != nil {
-				return
+			if err := p.feed(b, c.frames); err != nil {
+				deaf = true // it has gone; how, stands behind its input
 			}
 		case guest.FrameStdinClose:
 			if p.Stdin != nil {

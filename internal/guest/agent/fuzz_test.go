@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"bytes"
+	"net"
 	"strings"
 	"testing"
 
@@ -60,6 +62,34 @@ func FuzzParseNetwork(f *testing.F) {
 			t.Errorf("%+v: resolv.conf is %q", n, text)
 		}
 		_ = addressBody(2, p.address)
+	})
+}
+
+// FuzzListen: whatever a client sends, the agent goes on, and knows how it left.
+func FuzzListen(f *testing.F) {
+	var b bytes.Buffer
+	w := guest.NewFrameWriter(&b)
+	for kind, p := range map[guest.FrameType]string{
+		guest.FrameStdin: "hello", guest.FrameStdinClose: "", guest.FrameResize: "\x00\x01\x00\x02", guest.FrameSignal: "TERM",
+	} {
+		_ = w.Write(kind, []byte(p))
+	}
+	f.Add(b.Bytes())
+	f.Add([]byte{byte(guest.FrameBye), 0, 0, 0, 0})
+	f.Add([]byte{byte(guest.FrameResize), 0, 0, 0, 1, 7, byte(guest.FrameDetach), 0, 0, 0, 0})
+	f.Fuzz(func(t *testing.T, in []byte) {
+		s := &Server{reaper: &reaper{}}
+		j := &job{s: s, process: &process{s: s}, journal: newJournal(testBudget(1 << 20)), clients: map[*client]struct{}{}}
+		ours, theirs := net.Pipe()
+		go func() {
+			_, _ = theirs.Write(in)
+			_ = theirs.Close()
+		}()
+		c := j.attach(ours, guest.AttachRequest{})
+		if how := c.listen(); how != 0 && how != guest.FrameBye && how != guest.FrameDetach {
+			t.Errorf("it left by frame %d", how)
+		}
+		_ = ours.Close()
 	})
 }
 

@@ -58,6 +58,11 @@ type execStream struct {
 
 func dialExec(t testing.TB, socket string, req guest.ExecRequest) *execStream {
 	t.Helper()
+	return dialStream(t, socket, guest.PathExec, req)
+}
+
+func dialStream(t testing.TB, socket, path string, req any) *execStream {
+	t.Helper()
 	conn, err := net.Dial("unix", socket)
 	if err != nil {
 		t.Fatal(err)
@@ -68,7 +73,7 @@ func dialExec(t testing.TB, socket string, req guest.ExecRequest) *execStream {
 		t.Fatal(err)
 	}
 	_, err = fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: guest\r\nConnection: Upgrade\r\nUpgrade: %s\r\nContent-Length: %d\r\n\r\n%s",
-		guest.PathExec, guest.UpgradeExec, len(body), body)
+		path, guest.UpgradeExec, len(body), body)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +84,7 @@ func dialExec(t testing.TB, socket string, req guest.ExecRequest) *execStream {
 	}
 	if resp.StatusCode != http.StatusSwitchingProtocols {
 		text, _ := io.ReadAll(resp.Body)
-		t.Fatalf("exec answered %s: %s", resp.Status, text)
+		t.Fatalf("%s answered %s: %s", path, resp.Status, text)
 	}
 	return &execStream{conn, guest.NewFrameReader(buffered), guest.NewFrameWriter(conn)}
 }
@@ -111,9 +116,7 @@ func (e *execStream) wait(t testing.TB) *result {
 		case guest.FrameStderr:
 			r.stderr.Write(b)
 		case guest.FrameExit:
-			if err := json.Unmarshal(b, &r.exit); err != nil {
-				t.Fatal(err)
-			}
+			unmarshal(t, b, &r.exit)
 			if _, _, err := e.in.Next(); !errors.Is(err, io.EOF) {
 				t.Errorf("after the exit: %v, want end of stream", err)
 			}
@@ -161,6 +164,13 @@ func run(t testing.TB, socket string, req guest.ExecRequest) *result {
 
 func sh(script string) guest.ExecRequest {
 	return guest.ExecRequest{Argv: []string{"sh", "-c", script}}
+}
+
+func unmarshal(t testing.TB, b []byte, v any) {
+	t.Helper()
+	if err := json.Unmarshal(b, v); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func tail(s string) string { return s[max(0, len(s)-80):] }

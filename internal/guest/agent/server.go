@@ -31,6 +31,7 @@ type Server struct {
 	protected bool     // from the OOM killer, which children must not inherit
 	null      int      // /dev/null
 	system    system
+	jobs      *jobs
 
 	hangupGrace, stuckInput time.Duration // the defaults, but in tests
 
@@ -48,7 +49,7 @@ func newServer(r *reaper, sys system) (*Server, error) {
 		return nil, fmt.Errorf("open /dev/null: %w", err)
 	}
 	return &Server{
-		reaper: r, null: null, system: sys,
+		reaper: r, null: null, system: sys, jobs: newJobs(),
 		hangupGrace: defaultHangupGrace, stuckInput: defaultStuckInput,
 	}, nil
 }
@@ -63,6 +64,9 @@ func (s *Server) Serve(l net.Listener) error {
 	mux.HandleFunc("GET "+guest.PathHello, func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.hello()) })
 	mux.HandleFunc("POST "+guest.PathConfigure, s.handleConfigure)
 	mux.HandleFunc("POST "+guest.PathExec, s.handleExec)
+	mux.HandleFunc("GET "+guest.PathJobs, s.handleJobs)
+	mux.HandleFunc("POST "+guest.PathAttach, s.handleAttach)
+	mux.HandleFunc("POST "+guest.PathSignal, s.handleSignal)
 	mux.HandleFunc("POST "+guest.PathSSH, s.handleSSH)
 	mux.HandleFunc("POST "+guest.PathForward, s.handleForward)
 	mux.HandleFunc("GET "+guest.PathListeners, s.handleListeners)

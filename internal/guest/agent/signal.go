@@ -10,7 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// defaultHangupGrace is between SIGHUP and SIGKILL when the client went away.
+// defaultHangupGrace is between SIGHUP and SIGKILL when the client went away, and between SIGTERM and SIGKILL when the
+// command's time was over.
 const defaultHangupGrace = 5 * time.Second
 
 // Signal sends a signal ("SIGINT") to the process group, with a TTY to the foreground one.
@@ -71,21 +72,27 @@ func (p *process) onPty(f func(fd int) error) error {
 // Hangup is for a client that went away: SIGHUP to the group now, SIGKILL to everything left of it after 5 s if the
 // command is still there. What outlives a command that did end at the hang-up (nohup) is meant to. It returns at once;
 // Wait still has to be called (by whoever runs it). Safe to call several times.
-func (p *process) Hangup() {
+func (p *process) Hangup() { p.end(unix.SIGHUP) }
+
+// Terminate is Hangup with SIGTERM. It reports whether that is what ends the command, and not something before it.
+func (p *process) Terminate() bool { return p.end(unix.SIGTERM) }
+
+func (p *process) end(sig syscall.Signal) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.hungUp || p.released {
-		return
+	if p.ending || p.released {
+		return false
 	}
-	p.hungUp = true
+	p.ending = true
 	if p.Pty != nil {
-		_ = p.Signal("SIGHUP") // the foreground, where it is not the shell itself
+		_ = p.Signal(unix.SignalName(sig)) // the foreground, where it is not the shell itself
 	}
-	if err := p.s.reaper.signalGroup(p.pid, unix.SIGHUP); err != nil {
-		return // it has ended
+	if err := p.s.reaper.signalGroup(p.pid, sig); err != nil {
+		return false // it has ended
 	}
 	_ = p.s.reaper.signalGroup(p.pid, unix.SIGCONT) // a stopped one must wake to hear it
 	p.killer = time.AfterFunc(p.s.hangupGrace, p.kill)
+	return true
 }
 
 func (p *process) kill() {

@@ -48,7 +48,7 @@ func Read(ctx context.Context, path string, o ReadOptions, w io.Writer) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("read log: %w", err)
 	}
-	if _, err := w.Write(lastLines(append(old, now...), o.Tail)); err != nil || !o.Follow {
+	if _, err := w.Write(LastLines(append(old, now...), o.Tail)); err != nil || !o.Follow {
 		return err
 	}
 	return follow(ctx, path, int64(len(now)), true, events, w)
@@ -112,7 +112,8 @@ func copyFrom(path string, offset int64, w io.Writer) (int64, error) {
 	return offset + n, err
 }
 
-func lastLines(b []byte, n int) []byte {
+// LastLines are the last n lines of b; with n negative all.
+func LastLines(b []byte, n int) []byte {
 	if n < 0 {
 		return b
 	}

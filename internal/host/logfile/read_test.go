@@ -14,14 +14,14 @@ import (
 func TestLastLines(t *testing.T) {
 	const text = "a\nb\nc\n"
 	for n, want := range map[int]string{-1: text, 0: "", 1: "c\n", 2: "b\nc\n", 3: text, 9: text} {
-		if got := string(lastLines([]byte(text), n)); got != want {
+		if got := string(LastLines([]byte(text), n)); got != want {
 			t.Errorf("last %d lines: %q, want %q", n, got, want)
 		}
 	}
-	if got := string(lastLines([]byte("a\nb"), 1)); got != "b" {
+	if got := string(LastLines([]byte("a\nb"), 1)); got != "b" {
 		t.Errorf("without an end of line: %q", got)
 	}
-	if got := lastLines(nil, 3); len(got) != 0 {
+	if got := LastLines(nil, 3); len(got) != 0 {
 		t.Errorf("of nothing: %q", got)
 	}
 }

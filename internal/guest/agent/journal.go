@@ -1,0 +1,200 @@
+package agent
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+
+	"banger/internal/guest"
+)
+
+// journal is what a job wrote, the newest of it: both streams in the order in which they were read. Readers follow it, each
+// at its own place. A writer waits for the slowest of them, as for a pipe; where there is none, the oldest is dropped.
+type journal struct {
+	budget *budget
+
+	mu      sync.Mutex
+	changed *sync.Cond
+	chunks  []chunk // the first begins at begin
+	begin   int64   // offset of the oldest byte kept
+	end     int64   // bytes ever written
+	size    int     // what chunks cost
+	closed  bool    // nothing comes any more
+	readers map[*reader]struct{}
+}
+
+type chunk struct {
+	at     int64           // offset of its first byte
+	stream guest.FrameType // FrameStdout or FrameStderr
+	data   []byte
+}
+
+// chunkCost is what a chunk takes beside its bytes: a job that writes single bytes to both streams in turn has many.
+const chunkCost = 64
+
+// reader is one follower's place in a journal.
+type reader struct {
+	j     *journal
+	at    int64 // offset of the next byte it wants
+	until int64 // it ends there; -1 = with the journal
+	left  bool
+}
+
+func newJournal(b *budget) *journal {
+	j := &journal{budget: b, readers: map[*reader]struct{}{}}
+	j.changed = sync.NewCond(&j.mu)
+	return j
+}
+
+// stream is a writer to one of the two streams.
+func (j *journal) stream(t guest.FrameType) journalStream { return journalStream{j, t} }
+
+type journalStream struct {
+	j *journal
+	t guest.FrameType
+}
+
+// Write never fails: a command is not ended since nobody listens.
+func (s journalStream) Write(p []byte) (int, error) {
+	s.j.append(s.t, p)
+	return len(p), nil
+}
+
+func (j *journal) append(t guest.FrameType, p []byte) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	cost := len(p) + chunkCost
+	for !j.makeRoom(cost) {
+		j.changed.Wait()
+	}
+	last := len(j.chunks) - 1
+	if last >= 0 && j.chunks[last].stream == t && len(j.chunks[last].data)+len(p) <= guest.MaxFrame {
+		j.chunks[last].data = append(j.chunks[last].data, p...) // readers hold what is before, which stays
+		cost -= chunkCost
+	} else {
+		j.chunks = append(j.chunks, chunk{j.end, t, append([]byte(nil), p...)})
+	}
+	j.size += cost
+	j.budget.take(cost)
+	j.end += int64(len(p))
+	j.changed.Broadcast()
+}
+
+// makeRoom drops the oldest chunks until there is room for cost more, and reports whether there is: what a reader has still
+// to get stays. One chunk always fits.
+func (j *journal) makeRoom(cost int) bool {
+	for j.size+cost > guest.KeptOutput || !j.budget.fits(cost) {
+		if len(j.chunks) == 0 {
+			break
+		}
+		first := j.begin + int64(len(j.chunks[0].data))
+		for r := range j.readers {
+			if r.at < first {
+				return false
+			}
+		}
+		j.dropFirst()
+	}
+	return true
+}
+
+func (j *journal) dropFirst() {
+	cost := len(j.chunks[0].data) + chunkCost
+	j.begin += int64(len(j.chunks[0].data))
+	j.chunks[0] = chunk{} // for the collector
+	j.chunks = j.chunks[1:]
+	j.size -= cost
+	j.budget.give(cost)
+}
+
+// close says that nothing comes any more.
+func (j *journal) close() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.closed = true
+	j.changed.Broadcast()
+}
+
+// forget drops all of it, when nobody will ask for it any more. Who still follows it misses what it had not got.
+func (j *journal) forget() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for len(j.chunks) > 0 {
+		j.dropFirst()
+	}
+	j.changed.Broadcast()
+}
+
+// followed reports whether anybody reads it.
+func (j *journal) followed() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return len(j.readers) > 0
+}
+
+// sizes returns how much was ever written, and how much of it is kept.
+func (j *journal) sizes() (written, kept int64) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.end, j.end - j.begin
+}
+
+// follow makes a reader that begins at an offset, or with the oldest kept. With keptOnly it ends with what is kept now.
+func (j *journal) follow(from int64, keptOnly bool) *reader {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	r := &reader{j: j, at: min(max(from, 0), j.end), until: -1}
+	if keptOnly {
+		r.until = j.end
+	}
+	j.readers[r] = struct{}{}
+	return r
+}
+
+// next waits for what comes next: bytes of one stream, at most a frame of them, or so many that are not kept any more. At
+// the end, and after leave, it returns neither.
+func (r *reader) next() (c chunk, dropped int64) {
+	j := r.j
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for !r.left {
+		switch {
+		case r.at < j.begin:
+			dropped = j.begin - r.at
+			r.at = j.begin
+			return chunk{}, dropped
+		case r.until >= 0 && r.at >= r.until:
+			return chunk{}, 0
+		case r.at < j.end:
+			if c = r.here(); r.until >= 0 {
+				c.data = c.data[:min(int64(len(c.data)), r.until-r.at)]
+			}
+			r.at += int64(len(c.data))
+			j.changed.Broadcast() // a writer may wait for that
+			return c, 0
+		case j.closed:
+			return chunk{}, 0
+		}
+		j.changed.Wait()
+	}
+	return chunk{}, 0
+}
+
+// here is what lies at r.at, which is kept.
+func (r *reader) here() chunk {
+	i, found := slices.BinarySearchFunc(r.j.chunks, r.at, func(c chunk, at int64) int { return cmp.Compare(c.at, at) })
+	if !found {
+		i-- // within the one before
+	}
+	c := r.j.chunks[i]
+	return chunk{r.at, c.stream, c.data[r.at-c.at:]}
+}
+
+// leave ends the reader, and whoever waits for it or in it.
+func (r *reader) leave() {
+	r.j.mu.Lock()
+	defer r.j.mu.Unlock()
+	r.left = true
+	delete(r.j.readers, r)
+	r.j.changed.Broadcast()
+}

@@ -1,0 +1,180 @@
+package agent
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"sync"
+	"testing"
+
+	"banger/internal/guest"
+)
+
+func testBudget(limit int64) *budget {
+	return &budget{limit: limit, reclaim: func() bool { return false }}
+}
+
+// all reads a journal to its end.
+func (r *reader) all() (out, err []byte, dropped int64) {
+	for {
+		c, d := r.next()
+		switch {
+		case d > 0:
+			dropped += d
+		case len(c.data) == 0:
+			return out, err, dropped
+		case c.stream == guest.FrameStdout:
+			out = append(out, c.data...)
+		default:
+			err = append(err, c.data...)
+		}
+	}
+}
+
+func TestJournalKeepsTheNewest(t *testing.T) {
+	b := testBudget(100 << 20)
+	j := newJournal(b)
+	want := make([]byte, 3*guest.KeptOutput)
+	for i := range want {
+		want[i] = byte(i % 251)
+	}
+	for p := want; len(p) > 0; p = p[min(len(p), 5000):] {
+		j.append(guest.FrameStdout, p[:min(len(p), 5000)])
+	}
+	j.close()
+	written, kept := j.sizes()
+	if written != int64(len(want)) || kept > guest.KeptOutput || kept < guest.KeptOutput*9/10 {
+		t.Errorf("%d bytes written, %d kept", written, kept)
+	}
+	out, _, dropped := j.follow(0, false).all()
+	if dropped != written-kept || !bytes.Equal(out, want[dropped:]) {
+		t.Errorf("%d bytes dropped, and %d others came", dropped, len(out))
+	}
+	// Who has most of it already gets the rest.
+	out, _, dropped = j.follow(written-7, false).all()
+	if dropped != 0 || !bytes.Equal(out, want[len(want)-7:]) {
+		t.Errorf("from the last seven bytes: %d dropped, %q", dropped, out)
+	}
+	if out, _, dropped = j.follow(written+7, false).all(); len(out) != 0 || dropped != 0 {
+		t.Errorf("from behind its end: %d dropped, %q", dropped, out)
+	}
+	j.forget()
+	if used := b.used.Load(); used != 0 {
+		t.Errorf("%d bytes are still accounted for", used)
+	}
+}
+
+// Single bytes to both streams in turn are dear, and bounded as well.
+func TestJournalOfManyPieces(t *testing.T) {
+	j := newJournal(testBudget(100 << 20))
+	for range guest.KeptOutput / 8 {
+		j.append(guest.FrameStdout, []byte("o"))
+		j.append(guest.FrameStderr, []byte("e"))
+	}
+	if n := len(j.chunks); n > guest.KeptOutput/chunkCost {
+		t.Errorf("%d chunks are kept", n)
+	}
+	j.close()
+	out, err, dropped := j.follow(0, false).all()
+	if len(out)-len(err) > 1 || len(err)-len(out) > 1 || int64(len(out)+len(err))+dropped != guest.KeptOutput/4 {
+		t.Errorf("%d bytes and %d, %d dropped", len(out), len(err), dropped)
+	}
+}
+
+// Where all journals together may keep little, each still keeps its newest chunk.
+func TestJournalWithoutBudget(t *testing.T) {
+	j := newJournal(testBudget(10))
+	j.append(guest.FrameStdout, []byte("first"))
+	j.append(guest.FrameStderr, []byte("second"))
+	j.close()
+	if out, err, dropped := j.follow(0, false).all(); len(out) != 0 || string(err) != "second" || dropped != 5 {
+		t.Errorf("%q, %q, %d dropped", out, err, dropped)
+	}
+}
+
+func TestJournalKeptOnly(t *testing.T) {
+	j := newJournal(testBudget(1 << 20))
+	j.append(guest.FrameStdout, []byte("now"))
+	r := j.follow(0, true)
+	j.append(guest.FrameStdout, []byte("later"))
+	if out, _, _ := r.all(); string(out) != "now" {
+		t.Errorf("%q", out)
+	}
+}
+
+// A writer waits for who reads, loses nothing to them, and goes on when they leave.
+func TestJournalWaitsForItsReaders(t *testing.T) {
+	j := newJournal(testBudget(100 << 20))
+	slow, gone := j.follow(0, false), j.follow(0, false)
+	const size = 4 * guest.KeptOutput
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		for i := range size / 1024 {
+			j.append(guest.FrameStdout, bytes.Repeat([]byte{byte(i)}, 1024))
+		}
+		j.close()
+	}()
+	for n := 0; n < guest.KeptOutput/2; { // the writer fills what there is room for, and waits
+		c, _ := slow.next()
+		n += len(c.data)
+	}
+	select {
+	case <-written:
+		t.Fatal("it did not wait for a reader at the beginning")
+	default:
+	}
+	gone.leave()
+	if c, dropped := gone.next(); len(c.data) > 0 || dropped > 0 {
+		t.Error("a reader that left got something")
+	}
+	if _, _, dropped := slow.all(); dropped != 0 {
+		t.Errorf("%d bytes were dropped before their reader", dropped)
+	}
+	<-written
+	if written, _ := j.sizes(); written != size {
+		t.Errorf("%d bytes written", written)
+	}
+}
+
+// Readers come and go while two streams are written: each gets the bytes of its place, or is told of so many missing.
+func TestJournalReadersAtOnce(t *testing.T) {
+	j := newJournal(testBudget(100 << 20))
+	const size = 3 * guest.KeptOutput
+	var writers, readers sync.WaitGroup
+	for _, stream := range []guest.FrameType{guest.FrameStdout, guest.FrameStderr} {
+		writers.Go(func() {
+			for n := 0; n < size; {
+				p := make([]byte, min(1+rand.IntN(4000), size-n))
+				for i := range p {
+					p[i] = byte((n + i) % 251)
+				}
+				j.append(stream, p)
+				n += len(p)
+			}
+		})
+	}
+	for range 4 {
+		readers.Go(func() {
+			r := j.follow(0, false)
+			_, _ = r.next()
+			r.leave()
+		})
+		readers.Go(func() {
+			out, err, dropped := j.follow(0, false).all()
+			if int64(len(out)+len(err))+dropped != 2*size {
+				t.Errorf("%d and %d bytes, %d dropped", len(out), len(err), dropped)
+			}
+			for _, b := range [][]byte{out, err} { // of each stream what came is its end, without a gap
+				for i := range b {
+					if b[len(b)-1-i] != byte((size-1-i)%251) {
+						t.Errorf("%d bytes before the end another was written", i)
+						break
+					}
+				}
+			}
+		})
+	}
+	writers.Wait()
+	j.close()
+	readers.Wait()
+}

@@ -1,0 +1,75 @@
+package guest
+
+import (
+	"time"
+)
+
+// A job is a command that an exec started, with what it wrote. It is kept by the guest's agent, and goes with the guest's
+// boot. Clients attach to it and leave it: a command that was started to outlive them does.
+
+// What an agent keeps of jobs.
+const (
+	KeptOutput = 1 << 20 // bytes of one job's output, its newest; fewer where all jobs together would take too much
+	KeptEnded  = 64      // jobs that have ended, the newest
+)
+
+// States of a Job.
+const (
+	JobRunning = "running"
+	JobExited  = "exited" // by itself
+	JobKilled  = "killed" // by a signal, or since its time was over
+)
+
+// JobStarted is the payload of FrameStarted. It comes before any output.
+type JobStarted struct {
+	Job string `json:"job"` // its id
+}
+
+// AttachRequest joins a client to a job: FrameStarted, what was kept of its output, what it writes from then on, and its exit.
+type AttachRequest struct {
+	Job  string `json:"job"`            // its id, or a unique beginning of it
+	From int64  `json:"from,omitempty"` // how many bytes of its output, both streams together, the client has already
+	// KeptOnly ends the stream behind what was kept. With it the client only looks: it is nobody whose leaving matters.
+	KeptOnly bool `json:"kept_only,omitempty"`
+	// Watch has the client only look as well, but follow.
+	Watch bool   `json:"watch,omitempty"`
+	Rows  uint16 `json:"rows,omitempty"` // of its terminal, where it has one
+	Cols  uint16 `json:"cols,omitempty"`
+}
+
+// SignalRequest sends a job's process group a signal.
+type SignalRequest struct {
+	Job    string `json:"job"`
+	Signal string `json:"signal"` // "SIGINT", "INT" or "2"
+}
+
+// Jobs are those of a guest, oldest first. Where there are more than an answer holds, the first are left out.
+type Jobs struct {
+	Total int   `json:"total"`
+	Jobs  []Job `json:"jobs"`
+}
+
+// Job is one of a guest's.
+type Job struct {
+	ID        string    `json:"id"`
+	Command   string    `json:"command"` // its arguments; at most 256 bytes
+	State     string    `json:"state"`   // one of Job*
+	Code      int       `json:"code"`    // of one that has ended, as ExecExit has it
+	Signal    string    `json:"signal,omitempty"`
+	TimedOut  bool      `json:"timed_out,omitempty"`
+	StartedAt time.Time `json:"started_at"` // by the guest's clock, as it was then
+	EndedAt   time.Time `json:"ended_at,omitzero"`
+	TTY       bool      `json:"tty,omitempty"`
+	Stdin     bool      `json:"stdin,omitempty"` // it reads what clients give it
+	Keep      bool      `json:"keep"`            // it goes on when its clients leave it
+	Clients   int       `json:"clients"`         // attached now
+	Output    int64     `json:"output"`          // bytes it has written
+	Kept      int64     `json:"kept"`            // of these, how many are kept
+}
+
+// plain bounds what a guest says of a job.
+func (j *Job) plain() {
+	for _, s := range []*string{&j.ID, &j.Command, &j.State, &j.Signal} {
+		*s = Plain(*s)
+	}
+}
