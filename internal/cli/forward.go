@@ -25,8 +25,8 @@ const (
 // signalHelp is what exec and run say of signals in their help.
 const signalHelp = `Without -t, signals that banger gets (Ctrl-C, SIGTERM, …) go to the command. A second SIGTERM leaves the command at once, and
 so does a second Ctrl-C within two seconds, or later if nothing came from the guest meanwhile. Where the guest does not
-answer either, paused or frozen, one SIGTERM, Ctrl-C or SIGHUP is enough, half a minute later. The command may then still
-run in the guest, and is told of the hang-up when that goes on.`
+answer either, paused or frozen, one SIGTERM, Ctrl-C or SIGHUP is enough, half a minute later. The command is then like one
+whose client was cut off, once its guest goes on.`
 
 // hearing is a connection that counts what came over it.
 type hearing struct {

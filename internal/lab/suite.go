@@ -57,6 +57,7 @@ var extras = map[string]extra{
 			"TestTheVMMIsKilled",            // and a guest that ends by itself
 			"TestKilledClientLeavesNothing", // run --rm cut off
 			"TestAVMHoldsItsOwnOnly",        // descriptors, through the jailer
+			"TestJobs",                      // and the client or the daemon killed under them
 			"TestPorts",                     // connections over vsock: each end by itself, slow readers; a daemon that dies
 			"TestMatrix",                    // the daemon, the VMM and the client killed at points that they pass; not those of images and kernels
 		},
