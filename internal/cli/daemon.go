@@ -75,8 +75,9 @@ func newDaemonStop(a *app) *cobra.Command {
 		Short: "Stop the daemon; VMs keep running",
 		Long: `Stop the daemon and wait until it is gone. VMs keep running; the next command starts a daemon that takes them over.
 
-What goes through the daemon ends with it: commands of 'vm run' and 'vm exec' get SIGHUP in the guest, and a VM made
-with --rm is removed, as when its session ends.`,
+What goes through the daemon ends with it. Commands of 'vm run' and 'vm exec' are cut off: they go on for five minutes, or as
+long as it takes with --keep, and 'banger vm attach' joins them again. A VM made with --rm is removed, as when its
+session ends.`,
 		Example: "  banger daemon stop",
 		Args:    atMost(),
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -25,8 +25,8 @@ const (
 // signalHelp is what exec and run say of signals in their help.
 const signalHelp = `Without -t, signals that banger gets (Ctrl-C, SIGTERM, …) go to the command. A second SIGTERM leaves the command at once, and
 so does a second Ctrl-C within two seconds, or later if nothing came from the guest meanwhile. Where the guest does not
-answer either, paused or frozen, one SIGTERM, Ctrl-C or SIGHUP is enough, half a minute later. The command is then like one
-whose client was cut off, once its guest goes on.`
+answer either, paused or frozen, one SIGTERM, Ctrl-C or SIGHUP is enough, half a minute later. What the command
+was told then, the signal and the hang-up, reaches it once its guest goes on, or it is like one whose client was cut off.`
 
 // hearing is a connection that counts what came over it.
 type hearing struct {
@@ -63,14 +63,15 @@ func (p *insistence) ends(sig syscall.Signal, now time.Time, reads int64) bool {
 }
 
 // forwardSignals turns signals to this program into names for the command, until end is called. A second one gets through to
-// us even when the connection is full: the names wait in the channel, or are dropped.
-func (a *app) forwardSignals(ctx context.Context, restore func(), heard *hearing, to command) (names <-chan string, end func()) {
+// us even when the connection is full: the names wait in the channel, or are dropped. kept: the command goes on without us,
+// also where our terminal has gone.
+func (a *app) forwardSignals(ctx context.Context, restore func(), heard *hearing, to command, kept bool) (names <-chan string, end func()) {
 	queue := make(chan string, 8)
 	ctx, cancel := context.WithCancel(ctx)
 	var p insistence
 	var asking atomic.Bool
 	over := a.signals.session(func(sig syscall.Signal) {
-		if p.ends(sig, time.Now(), heard.reads.Load()) {
+		if kept && sig == syscall.SIGHUP || p.ends(sig, time.Now(), heard.reads.Load()) {
 			a.signals.interrupt(sig)
 			return
 		}

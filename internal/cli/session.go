@@ -77,14 +77,14 @@ func (a *app) session(ctx context.Context, conn net.Conn, r guest.ExecRequest, t
 		defer back()
 		stdio.Resize, restore, lineEnd = resize, back, "\r\n"
 	}
-	signals, end := a.forwardSignals(ctx, restore, heard, to)
+	signals, end := a.forwardSignals(ctx, restore, heard, to, r.LingerMs < 0)
 	defer end()
 	stdio.Signals = signals
 
 	unheard := false
 	stdio.Unheard = func() { unheard = true }
 	status, err := guest.RunExec(ctx, heard, stdio)
-	if unheard && job != "" && r.LingerMs > 0 && vm.CodeOf(err) != vm.CodeUnavailable && err != nil {
+	if unheard && !errors.Is(err, guest.ErrDetached) && job != "" && r.LingerMs > 0 && vm.CodeOf(err) != vm.CodeUnavailable && err != nil {
 		to.hangUp(ctx, job)
 	}
 	switch {

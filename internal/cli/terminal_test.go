@@ -212,6 +212,20 @@ func TestSignalsReachTheCommand(t *testing.T) {
 	}
 }
 
+// Who loses a terminal loses no command that was to be kept.
+func TestAKeptCommandHearsNoHangUp(t *testing.T) {
+	_, env := sandbox(t)
+	mustRun(t, env, "vm", "run", "-d", "--name", "web")
+	cmd, s := piped(t, env, "ready", "vm", "exec", "--keep", "web", "sh", "-c", `trap 'echo got; exit 9' HUP; echo ready; while :; do sleep 0.05; done`)
+	cmd.Process.Signal(syscall.SIGHUP)
+	wantExit(t, cmd, 129)
+	if strings.Contains(s.String(), "got") {
+		t.Errorf("it heard of it: %q", s.String())
+	}
+	job := strings.TrimSpace(mustRun(t, env, "vm", "jobs", "-q", "web"))
+	mustRun(t, env, "vm", "signal", "web", job, "KILL")
+}
+
 func TestSecondCtrlCLeaves(t *testing.T) {
 	_, env := sandbox(t)
 	cmd, s := piped(t, env, "ready", "vm", "run", "--rm", "--", "sh", "-c", `trap 'echo int' INT; echo ready; while :; do sleep 0.05; done`)

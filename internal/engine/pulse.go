@@ -67,10 +67,14 @@ func (e *Engine) watchPulse(ctx context.Context, r vm.VMRecord) error {
 		case <-tick.C:
 		}
 		w := e.known(r.ID)
-		if w == nil || w.client() == nil {
+		if w == nil {
+			continue
+		}
+		c := w.client()
+		if c == nil {
 			continue // its session is made anew, or its machine has ended, which the stream tells
 		}
-		_, err := ask(ctx, w.client(), e.pulseTimes.answer)
+		_, err := ask(ctx, c, e.pulseTimes.answer)
 		if ctx.Err() != nil {
 			return nil
 		}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -128,8 +129,12 @@ func started(s Stdio, payload []byte) error {
 			return vm.Errorf(vm.CodeInternal, "decode the command's start: %w", plainError{err})
 		}
 	}
+	// It is shown to people, to be given to their shells: never what a guest makes up.
+	if strings.Trim(j.Job, "0123456789abcdef") != "" {
+		return vm.Errorf(vm.CodeInternal, "decode the command's start: %q is no job's id", Plain(j.Job))
+	}
 	if s.Started != nil {
-		s.Started(Plain(j.Job))
+		s.Started(j.Job)
 	}
 	return nil
 }

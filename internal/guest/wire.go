@@ -91,8 +91,8 @@ type ExecRequest struct {
 	// Since version 2. LingerMs is how long the command goes on when its last client was cut off: it went without a FrameBye.
 	// Then it is hung up. 0 = at once, and nothing of it is kept; Linger = as long as it runs.
 	LingerMs int64 `json:"linger_ms,omitempty"`
-	// TimeoutMs is how long the command may run: then it gets SIGTERM, and five seconds later what is left of it SIGKILL;
-	// its Code is 124. 0 = for ever.
+	// TimeoutMs is how long the command may run: then its process group gets SIGTERM, and SIGKILL if it has not ended five
+	// seconds later; its Code is 124. 0 = for ever.
 	TimeoutMs int64 `json:"timeout_ms,omitempty"`
 }
 

@@ -67,20 +67,40 @@ func (f *flows) run() {
 			continue
 		}
 		pause = acceptPause
-		if c := f.of(from); c != nil {
-			select {
-			case c.in <- append([]byte(nil), buf[:n]...):
-			default: // the guest takes them slower than they come
-			}
+		f.take(buf[:n], from)
+	}
+}
+
+// take has a datagram wait for the guest, or drops it where it takes them slower than they come.
+func (f *flows) take(b []byte, from peer) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	c := f.of(from)
+	if c == nil || f.v.waiting.Load()+int64(len(b)) > maxWaiting {
+		return
+	}
+	select {
+	case c.in <- append([]byte(nil), b...):
+		f.v.waiting.Add(int64(len(b)))
+	default:
+	}
+}
+
+// drop forgets what still waits of a conversation that has ended.
+func (f *flows) drop(c *flow) {
+	for {
+		select {
+		case b := <-c.in:
+			f.v.waiting.Add(-int64(len(b)))
+		default:
+			return
 		}
 	}
 }
 
 // of returns the conversation with a client, begun where there is none; nil where there are too many: of those of this port
-// the one that was silent longest is ended then, and the client's next datagram finds room.
+// the one that was silent longest is ended then, and the client's next datagram finds room. Caller holds mu.
 func (f *flows) of(from peer) *flow {
-	f.mu.Lock()
-	defer f.mu.Unlock()
 	if c := f.by[from]; c != nil {
 		return c
 	}
@@ -106,6 +126,7 @@ func (f *flows) of(from peer) *flow {
 			cancel()
 			f.mu.Lock()
 			delete(f.by, from)
+			f.drop(c)
 			f.mu.Unlock()
 			<-f.v.seats
 		}()
@@ -151,7 +172,9 @@ func (f *flows) carry(ctx context.Context, c *flow, from peer) {
 		select {
 		case p := <-c.in:
 			c.touch()
-			if guest.WriteDatagram(stream, p) != nil {
+			err := guest.WriteDatagram(stream, p)
+			f.v.waiting.Add(-int64(len(p)))
+			if err != nil {
 				return
 			}
 		case <-silence.C:

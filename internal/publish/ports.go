@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"banger/internal/vm"
@@ -12,8 +13,9 @@ import (
 // What one VM's ports carry at most at a time. Firecracker has room for 1,023 connections over its vsock, which exec and ssh need
 // as well; and one VM must not use up the daemon's descriptors.
 const (
-	maxConnections = 512 // of TCP; who comes then waits in the kernel's queue
-	maxClients     = 256 // of UDP; one that comes then takes the place of the one that was silent longest
+	maxConnections = 512     // of TCP; who comes then waits in the kernel's queue
+	maxWaiting     = 4 << 20 // bytes of datagrams that wait for the guest; what comes then is dropped
+	maxClients     = 256     // of UDP; one that comes then takes the place of the one that was silent longest
 )
 
 // ports are those of one VM.
@@ -23,6 +25,8 @@ type ports struct {
 	name  string        // guarded by the Publisher's lock
 	slots chan struct{} // one for each connection
 	seats chan struct{} // one for each client of UDP
+
+	waiting atomic.Int64 // bytes of datagrams
 
 	mu      sync.Mutex
 	entries map[vm.Port]*entry

@@ -89,7 +89,12 @@ func (s *streams) carry(c net.Conn) {
 		_ = c.Close()
 		return
 	}
-	stream, err := s.v.dial(s.e.ctx, s.e.port)
+	// A guest that is paused or started again is waited for, as those wait that are still in the queue.
+	_, err := s.v.await(s.e.open)
+	var stream net.Conn
+	if err == nil {
+		stream, err = s.v.dial(s.e.ctx, s.e.port)
+	}
 	if err != nil {
 		_ = conn.SetLinger(0)
 		_ = conn.Close()

@@ -112,6 +112,7 @@ func (c *client) send() error {
 func (c *client) sendEnd() error {
 	select {
 	case <-c.job.done:
+		c.told.Store(true) // before: its goodbye may be quick
 		return writeJSONFrame(c.frames, guest.FrameExit, c.job.exit)
 	default:
 		return c.frames.Write(guest.FrameKept, nil) // or it has left, and gets nothing

@@ -5,6 +5,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -93,7 +94,8 @@ type client struct {
 	conn   net.Conn
 	frames *guest.FrameWriter
 	reader *reader
-	watch  bool // it only looks
+	watch  bool        // it only looks
+	told   atomic.Bool // of the command's end
 }
 
 // attach adds a client, who gets what was written from an offset on.
@@ -134,7 +136,7 @@ func (c *client) leave(how guest.FrameType) {
 	cutOff := how != guest.FrameBye && j.linger != 0
 	select {
 	case <-j.done:
-		if !cutOff {
+		if !cutOff && (c.told.Load() || j.linger == 0) { // who left before may come back for it
 			j.s.jobs.forget(j)
 		}
 		return

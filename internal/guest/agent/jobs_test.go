@@ -237,6 +237,26 @@ func TestEndedSessions(t *testing.T) {
 	untilJobs(t, c, "forgotten", none)
 }
 
+// Who leaves amid the output of a job that has ended, as head does, has not had the end: it is still there to be asked for.
+func TestLeavingBeforeTheEnd(t *testing.T) {
+	_, socket, c := jobsAgent(t)
+	req := kept("seq 1 150000")
+	req.LingerMs = time.Hour.Milliseconds()
+	e := dialExec(t, socket, req)
+	id := e.began(t)
+	e.leave(t)
+	untilJobs(t, c, "ended", one(guest.JobExited))
+	e = attachTo(t, socket, guest.AttachRequest{Job: id})
+	if _, _, err := e.in.Next(); err != nil {
+		t.Fatal(err)
+	}
+	e.leave(t, guest.FrameBye)
+	if r, _ := attachTo(t, socket, guest.AttachRequest{Job: id}).exit(t); !strings.HasSuffix(r.stdout.String(), "\n150000\n") {
+		t.Errorf("it ends with %q, and %+v", tail(r.stdout.String()), r.exit)
+	}
+	untilJobs(t, c, "forgotten", none)
+}
+
 // A client that comes back in time stops the wait for it.
 func TestAClientComesBackInTime(t *testing.T) {
 	_, socket, c := jobsAgent(t)
