@@ -9,7 +9,8 @@ import (
 )
 
 // journal is what a job wrote, the newest of it: both streams in the order in which they were read. Readers follow it, each
-// at its own place. A writer waits for the slowest of them, as for a pipe; where there is none, the oldest is dropped.
+// at its own place. A writer waits for the slowest of them, as for a pipe, but for those who only look; where there is none,
+// the oldest is dropped.
 type journal struct {
 	budget *budget
 
@@ -20,6 +21,7 @@ type journal struct {
 	end     int64   // bytes ever written
 	size    int     // what chunks cost
 	closed  bool    // nothing comes any more
+	over    bool    // nobody will ask for it any more: it is dropped when the last reader has left
 	readers map[*reader]struct{}
 }
 
@@ -37,6 +39,7 @@ type reader struct {
 	j     *journal
 	at    int64 // offset of the next byte it wants
 	until int64 // it ends there; -1 = with the journal
+	looks bool  // no writer waits for it
 	left  bool
 }
 
@@ -89,7 +92,7 @@ func (j *journal) makeRoom(cost int) bool {
 		}
 		first := j.begin + int64(len(j.chunks[0].data))
 		for r := range j.readers {
-			if r.at < first {
+			if r.at < first && !r.looks {
 				return false
 			}
 		}
@@ -115,14 +118,18 @@ func (j *journal) close() {
 	j.changed.Broadcast()
 }
 
-// forget drops all of it, when nobody will ask for it any more. Who still follows it misses what it had not got.
+// forget drops all of it, when nobody will ask for it any more, and whoever still follows it has come to the end.
 func (j *journal) forget() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	for len(j.chunks) > 0 {
+	j.over = true
+	j.dropOver()
+}
+
+func (j *journal) dropOver() {
+	for j.over && len(j.readers) == 0 && len(j.chunks) > 0 {
 		j.dropFirst()
 	}
-	j.changed.Broadcast()
 }
 
 // followed reports whether anybody reads it.
@@ -140,10 +147,11 @@ func (j *journal) sizes() (written, kept int64) {
 }
 
 // follow makes a reader that begins at an offset, or with the oldest kept. With keptOnly it ends with what is kept now.
-func (j *journal) follow(from int64, keptOnly bool) *reader {
+// Who only looks holds no writer back, and misses what it does not read in time.
+func (j *journal) follow(from int64, keptOnly, looks bool) *reader {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	r := &reader{j: j, at: min(max(from, 0), j.end), until: -1}
+	r := &reader{j: j, at: min(max(from, 0), j.end), until: -1, looks: looks}
 	if keptOnly {
 		r.until = j.end
 	}
@@ -160,9 +168,15 @@ func (r *reader) next() (c chunk, dropped int64) {
 	for !r.left {
 		switch {
 		case r.at < j.begin:
-			dropped = j.begin - r.at
-			r.at = j.begin
-			return chunk{}, dropped
+			to := j.begin
+			if r.until >= 0 {
+				to = min(to, r.until)
+			}
+			dropped, r.at = to-r.at, to
+			if dropped > 0 {
+				return chunk{}, dropped
+			}
+			return chunk{}, 0 // all that it asked for
 		case r.until >= 0 && r.at >= r.until:
 			return chunk{}, 0
 		case r.at < j.end:
@@ -196,5 +210,6 @@ func (r *reader) leave() {
 	defer r.j.mu.Unlock()
 	r.left = true
 	delete(r.j.readers, r)
+	r.j.dropOver()
 	r.j.changed.Broadcast()
 }

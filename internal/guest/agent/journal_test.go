@@ -15,6 +15,7 @@ func testBudget(limit int64) *budget {
 
 // all reads a journal to its end.
 func (r *reader) all() (out, err []byte, dropped int64) {
+	defer r.leave()
 	for {
 		c, d := r.next()
 		switch {
@@ -45,16 +46,16 @@ func TestJournalKeepsTheNewest(t *testing.T) {
 	if written != int64(len(want)) || kept > guest.KeptOutput || kept < guest.KeptOutput*9/10 {
 		t.Errorf("%d bytes written, %d kept", written, kept)
 	}
-	out, _, dropped := j.follow(0, false).all()
+	out, _, dropped := j.follow(0, false, false).all()
 	if dropped != written-kept || !bytes.Equal(out, want[dropped:]) {
 		t.Errorf("%d bytes dropped, and %d others came", dropped, len(out))
 	}
 	// Who has most of it already gets the rest.
-	out, _, dropped = j.follow(written-7, false).all()
+	out, _, dropped = j.follow(written-7, false, false).all()
 	if dropped != 0 || !bytes.Equal(out, want[len(want)-7:]) {
 		t.Errorf("from the last seven bytes: %d dropped, %q", dropped, out)
 	}
-	if out, _, dropped = j.follow(written+7, false).all(); len(out) != 0 || dropped != 0 {
+	if out, _, dropped = j.follow(written+7, false, false).all(); len(out) != 0 || dropped != 0 {
 		t.Errorf("from behind its end: %d dropped, %q", dropped, out)
 	}
 	j.forget()
@@ -74,7 +75,7 @@ func TestJournalOfManyPieces(t *testing.T) {
 		t.Errorf("%d chunks are kept", n)
 	}
 	j.close()
-	out, err, dropped := j.follow(0, false).all()
+	out, err, dropped := j.follow(0, false, false).all()
 	if len(out)-len(err) > 1 || len(err)-len(out) > 1 || int64(len(out)+len(err))+dropped != guest.KeptOutput/4 {
 		t.Errorf("%d bytes and %d, %d dropped", len(out), len(err), dropped)
 	}
@@ -86,7 +87,7 @@ func TestJournalWithoutBudget(t *testing.T) {
 	j.append(guest.FrameStdout, []byte("first"))
 	j.append(guest.FrameStderr, []byte("second"))
 	j.close()
-	if out, err, dropped := j.follow(0, false).all(); len(out) != 0 || string(err) != "second" || dropped != 5 {
+	if out, err, dropped := j.follow(0, false, false).all(); len(out) != 0 || string(err) != "second" || dropped != 5 {
 		t.Errorf("%q, %q, %d dropped", out, err, dropped)
 	}
 }
@@ -94,7 +95,7 @@ func TestJournalWithoutBudget(t *testing.T) {
 func TestJournalKeptOnly(t *testing.T) {
 	j := newJournal(testBudget(1 << 20))
 	j.append(guest.FrameStdout, []byte("now"))
-	r := j.follow(0, true)
+	r := j.follow(0, true, true)
 	j.append(guest.FrameStdout, []byte("later"))
 	if out, _, _ := r.all(); string(out) != "now" {
 		t.Errorf("%q", out)
@@ -104,7 +105,7 @@ func TestJournalKeptOnly(t *testing.T) {
 // A writer waits for who reads, loses nothing to them, and goes on when they leave.
 func TestJournalWaitsForItsReaders(t *testing.T) {
 	j := newJournal(testBudget(100 << 20))
-	slow, gone := j.follow(0, false), j.follow(0, false)
+	slow, gone := j.follow(0, false, false), j.follow(0, false, false)
 	const size = 4 * guest.KeptOutput
 	written := make(chan struct{})
 	go func() {
@@ -155,12 +156,12 @@ func TestJournalReadersAtOnce(t *testing.T) {
 	}
 	for range 4 {
 		readers.Go(func() {
-			r := j.follow(0, false)
+			r := j.follow(0, false, false)
 			_, _ = r.next()
 			r.leave()
 		})
 		readers.Go(func() {
-			out, err, dropped := j.follow(0, false).all()
+			out, err, dropped := j.follow(0, false, false).all()
 			if int64(len(out)+len(err))+dropped != 2*size {
 				t.Errorf("%d and %d bytes, %d dropped", len(out), len(err), dropped)
 			}
@@ -177,4 +178,27 @@ func TestJournalReadersAtOnce(t *testing.T) {
 	writers.Wait()
 	j.close()
 	readers.Wait()
+}
+
+// Who only looks, and reads nothing, holds nobody back; what it misses it is told. What is forgotten is kept for whoever is
+// still about to read it.
+func TestLookers(t *testing.T) {
+	j := newJournal(testBudget(100 << 20))
+	look, kept := j.follow(0, false, true), j.follow(0, true, true)
+	const writes = 3 * guest.KeptOutput / 1000
+	for range writes {
+		j.append(guest.FrameStdout, make([]byte, 1000)) // would wait for ever
+	}
+	j.close()
+	j.forget()
+	out, _, dropped := look.all()
+	if dropped == 0 || len(out)+int(dropped) != writes*1000 {
+		t.Errorf("%d bytes, and %d dropped, of %d", len(out), dropped, writes*1000)
+	}
+	if out, _, dropped := kept.all(); len(out) != 0 || dropped != 0 {
+		t.Errorf("of nothing: %d bytes, %d dropped", len(out), dropped)
+	}
+	if _, kept := j.sizes(); kept != 0 {
+		t.Errorf("%d bytes are kept for nobody", kept)
+	}
 }
