@@ -17,7 +17,7 @@ func newAttach(a *app) *cobra.Command {
 		Short: "Join a command that runs in a VM, or get what it wrote",
 		Long: `Join a job of a VM: print what is kept of its output, stdout and stderr apart, then what it writes from then on, and exit with
 its status. Several clients may be attached to one job; each gets all. What is not kept any more is told on stderr, as
-"[n bytes dropped]". A job that has ended is still there to be asked for.
+"[n bytes dropped]". A job of -d or --keep that has ended is still there to be asked for.
 
 With -i stdin is passed to a command that was started with -i or -t. On a terminal ctrl-p ctrl-q then leaves it, and it goes on.
 A command that is left goes on if it was started with -d or --keep, or has another client.

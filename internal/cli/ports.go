@@ -81,7 +81,7 @@ All are published, or where one is refused none.
 			return err
 		}
 		return a.with(cmd.Context(), true, func(ctx context.Context, c *client.Client, _ *progress) error {
-			before, err := c.Ports(ctx, args[0])
+			before, err := c.VM(ctx, args[0])
 			if err != nil {
 				return err
 			}
@@ -90,7 +90,7 @@ All are published, or where one is refused none.
 				return err
 			}
 			for _, p := range r.Spec.Ports {
-				if !slices.ContainsFunc(before.Published, func(s api.PortStatus) bool { return s.Port == p }) {
+				if !slices.Contains(before.Spec.Ports, p) {
 					fmt.Fprintln(a.out, p)
 				}
 			}

@@ -40,7 +40,7 @@ func (e *Engine) Create(ctx context.Context, req api.CreateRequest, report vm.Re
 	if err := e.Limits.space(e.Paths.State, minFreeBytes); err != nil {
 		return vm.VMRecord{}, err
 	}
-	ports, err := e.reserve(ctx, vm.VMRecord{Name: or(req.Name, "that is being made"), Spec: spec}, spec.Ports)
+	ports, err := e.reserve(ctx, vm.VMRecord{Name: req.Name, Spec: spec}, spec.Ports)
 	if err != nil {
 		return vm.VMRecord{}, err
 	}

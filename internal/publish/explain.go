@@ -25,9 +25,13 @@ func (p *Publisher) explain(port vm.Port, err error) error {
 	another.HostPort = 0
 	switch {
 	case errors.Is(err, unix.EADDRINUSE):
-		if name := p.vmWith(port); name != "" {
+		switch name, its, taken := p.vmWith(port); {
+		case taken && name == "":
+			return vm.Errorf(vm.CodeConflict, "%s: a VM that is being made has published it", where).
+				WithHint("choose another port, or let the system choose: -p %s", another)
+		case taken:
 			return vm.Errorf(vm.CodeConflict, "%s: VM %s has published it", where, name).
-				WithHint("choose another port, or let the system choose: -p %s; or take it from that VM: banger vm ports rm %s", another, name)
+				WithHint("choose another port, or let the system choose: -p %s; or take it from that VM: banger vm ports rm %s %s", another, name, its)
 		}
 		who := processWith("/proc", port)
 		if who == "" {
@@ -46,19 +50,19 @@ func (p *Publisher) explain(port vm.Port, err error) error {
 	return fmt.Errorf("%s: %w", where, err)
 }
 
-// vmWith names the VM of ours that has what stands in the way.
-func (p *Publisher) vmWith(port vm.Port) string {
+// vmWith names the VM of ours that has what stands in the way, empty where it has no name yet, and its port.
+func (p *Publisher) vmWith(port vm.Port) (name string, its vm.Port, taken bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for o := range p.taken {
 		if o.port.Overlaps(port) {
 			if o.of != nil {
-				return o.of.name
+				return o.of.name, o.port, true
 			}
-			return o.name
+			return o.name, o.port, true
 		}
 	}
-	return ""
+	return "", vm.Port{}, false
 }
 
 // processWith says which process has what stands in the way; empty where that cannot be seen.

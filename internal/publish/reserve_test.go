@@ -40,6 +40,18 @@ func TestTakenPort(t *testing.T) {
 	if vm.CodeOf(err) != vm.CodeConflict || !strings.Contains(err.Error(), "VM web has published it") {
 		t.Errorf("%v, want a conflict that names the VM", err)
 	}
+	if hint := vm.HintOf(err); !strings.HasSuffix(hint, "banger vm ports rm web "+ours.String()) {
+		t.Errorf("a hint that cannot be typed: %q", hint)
+	}
+	unnamed, err := p.Reserve(t.Context(), "", "", []vm.Port{{HostIP: "127.0.0.1", GuestPort: 80, Protocol: "tcp"}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = p.Reserve(t.Context(), "ffffffffffff", "db", unnamed.Ports(), nil)
+	if err == nil || !strings.Contains(err.Error(), "a VM that is being made has published it") || strings.Contains(vm.HintOf(err), "ports rm") {
+		t.Errorf("%v, %q", err, vm.HintOf(err))
+	}
+	unnamed.Close()
 	if len(p.taken) != 1 {
 		t.Errorf("%d ports are taken after a reservation that failed, want 1", len(p.taken))
 	}
