@@ -21,9 +21,10 @@ func TestFilesBeginWithEachLaunch(t *testing.T) {
 			testhost.Leaks(t)
 			dir := testhost.Dir(t)
 			c := machine(t, dir, uid)
-			program := filepath.Join(dir, "fc")
+			program, jailer := filepath.Join(dir, "firecracker"), filepath.Join(dir, "jailer")
 			script := "#!/bin/sh\n[ \"$1\" = --version ] && echo 'Firecracker v1.12.1' && exit\nexec 3<> " + c.Log + "; echo 'it has no luck' >&3; exit 3\n"
 			err := errors.Join(os.WriteFile(program, []byte(script), 0o700),
+				os.WriteFile(jailer, []byte(strings.Replace(script, "Firecracker", "Jailer", 1)), 0o700),
 				os.WriteFile(c.Log, []byte(strings.Repeat("words of an earlier run\n", 9)), 0o600),
 				os.WriteFile(c.Metrics, []byte("{}\n{}\n"), 0o600))
 			for _, shared := range []string{c.Kernel, c.Initramfs, c.Modules.Path} {
@@ -32,7 +33,7 @@ func TestFilesBeginWithEachLaunch(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			d := New(Config{StateDir: dir, NoJail: uid == 0, Locate: func() (string, string, error) { return program, program, nil }})
+			d := New(Config{StateDir: dir, NoJail: uid == 0, Locate: func() (string, string, error) { return program, jailer, nil }})
 			for range 2 {
 				how := ""
 				if _, exited, err := d.Launch(t.Context(), c); err != nil { // it had ended before it was looked at

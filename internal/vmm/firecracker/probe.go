@@ -42,6 +42,7 @@ type findings struct {
 	Why     string `json:"why"` // the end of a sentence, for people
 
 	Jailer string `json:"-"`
+	jailer stamp  // of the jailer
 	hint   string
 	// pending says that no boot could be tried yet, for want of a kernel.
 	pending bool
@@ -72,7 +73,7 @@ func (d *Driver) find(ctx context.Context) (findings, error) {
 	if err != nil {
 		return findings{}, fmt.Errorf("probe firecracker: %w", err)
 	}
-	if d.found == nil || !d.found.same(f) || d.found.Jailer != f.Jailer {
+	if d.found == nil || !d.found.same(f) || d.found.Jailer != f.Jailer || d.found.jailer != f.jailer {
 		if f, err = d.recall(ctx, f); err != nil {
 			return findings{}, fmt.Errorf("probe firecracker: %w", err)
 		}
@@ -108,7 +109,7 @@ func (d *Driver) programs() (findings, error) {
 	}
 	f := findings{BootID: proc.BootID(), Binary: binary, Size: fi.Size(), ModTime: fi.ModTime().UnixNano()}
 	if d.jails() {
-		f.Jailer, err = Program(jailer)
+		f.Jailer, f.jailer, err = jailerOf(jailer, binary)
 	}
 	return f, err
 }
@@ -121,7 +122,10 @@ func (d *Driver) recall(ctx context.Context, f findings) (findings, error) {
 	} else if f.Version, err = d.version(ctx, f); err != nil {
 		return findings{}, err
 	}
-	return f, nil
+	if f.Jailer != "" {
+		err = fits(ctx, f)
+	}
+	return f, err
 }
 
 // Program finds a program, by its path or its name in PATH, and all symlinks' end: the jailer opens it by its own name.

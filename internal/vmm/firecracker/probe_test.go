@@ -119,9 +119,8 @@ func TestProbeForgetsWhatIsUnsure(t *testing.T) {
 func TestProbeLooksAtTheJailsMount(t *testing.T) {
 	testhost.Need(t, testhost.Root)
 	c, _ := trying(t, "echo "+guest.ProofLine)
-	program, _, _ := c.Locate()
-	c.Locate = func() (string, string, error) { return program, program, nil }
-	c.NoJail, c.VMs = false, t.TempDir()
+	jailing(t, &c, "1.12.1")
+	c.VMs = t.TempDir()
 	if err := unix.Mount("tmpfs", c.VMs, "tmpfs", 0, "size=64k"); err != nil {
 		t.Fatal(err)
 	}
@@ -147,4 +146,59 @@ func TestProbeLooksAtTheJailsMount(t *testing.T) {
 			t.Errorf("flags %#x, without jails: %+v", m.flags, p)
 		}
 	}
+}
+
+// jailing has the configuration make jails, with a jailer that says that it is of this version.
+func jailing(t *testing.T, c *Config, version string) {
+	t.Helper()
+	program, _, _ := c.Locate()
+	jailer := filepath.Join(filepath.Dir(program), "jailer")
+	if err := os.WriteFile(jailer, []byte("#!/bin/sh\necho 'Jailer v"+version+"'\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	c.NoJail, c.Locate = false, func() (string, string, error) { return program, jailer, nil }
+}
+
+// A jailer that cannot do its work is told of before a VM is made that fails of it, and counts anew once it is another.
+func TestProbeLooksAtTheJailer(t *testing.T) {
+	testhost.Need(t, testhost.Root)
+	c, tries := trying(t, "echo "+guest.ProofLine)
+	c.VMs = t.TempDir()
+	jailing(t, &c, "1.12.1")
+	d := New(c)
+	program, jailer, _ := c.Locate()
+	usable := func(d *Driver, why string) {
+		t.Helper()
+		if p := d.Probe(t.Context()); p.Usable != (why == "") || !strings.Contains(p.Why, why) || !p.Usable && p.Hint == "" {
+			t.Errorf("want %q: %+v", why, p)
+		}
+	}
+	usable(d, "")
+	for script, why := range map[string]string{
+		"exit 0":                         jailer + " --version: it says",
+		"echo 'Firecracker v1.12.1'":     jailer + ": it says that it is Firecracker",
+		"echo 'Jailer v1.11.0'; exit  0": jailer + " is version 1.11.0, " + program + " is 1.12.1",
+	} {
+		if err := os.WriteFile(jailer, []byte("#!/bin/sh\n"+script+"\n"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		usable(d, why)
+		usable(New(c), why)
+	}
+	jailing(t, &c, "1.12.1")
+	usable(d, "")
+	usable(New(c), "")
+	if *tries != 1 {
+		t.Errorf("%d boots of one program", *tries)
+	}
+
+	// The jailer's own rule.
+	odd := filepath.Join(filepath.Dir(program), "fc")
+	if err := os.Link(program, odd); err != nil {
+		t.Fatal(err)
+	}
+	c.Locate = func() (string, string, error) { return odd, jailer, nil }
+	usable(New(c), `"firecracker" in its name`)
+	c.NoJail = true
+	usable(New(c), "")
 }
