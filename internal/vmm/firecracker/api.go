@@ -33,10 +33,9 @@ const (
 
 // NewAPI makes a client; it does not dial yet.
 func NewAPI(socket string) *API {
-	var dialer net.Dialer
 	return &API{&http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return dialer.DialContext(ctx, "unix", socket)
+			return dial(ctx, socket)
 		},
 		// One connection at a time is all that Firecracker's one API thread serves well.
 		DisableKeepAlives: true,

@@ -15,8 +15,7 @@ const handshakeWait = 5 * time.Second
 // answered by "OK hostport" once the guest accepted. A guest that does not listen yet makes the VMM hang up. What was
 // accepted may still be dropped, after a restore for one: only an answered hello says that the guest is there.
 func dialVsock(ctx context.Context, socket string, port uint32) (net.Conn, error) {
-	var dialer net.Dialer
-	conn, err := dialer.DialContext(ctx, "unix", socket)
+	conn, err := dial(ctx, socket)
 	if err != nil {
 		return nil, fmt.Errorf("connect to guest agent: %w", err)
 	}
