@@ -174,7 +174,7 @@ func stageEvent(r *vm.VMRecord, stage, status string) *vm.Event {
 }
 
 func (f *fake) doctor(w http.ResponseWriter, _ *http.Request) {
-	problems := []api.Problem{{Code: "emulated", Severity: "warning", Text: "VMs run under software emulation: KVM opens but does not work", Hint: "expect them to be slow"}}
+	problems := []api.Problem{{Code: "emulated", Severity: "warning", Text: "qemu runs VMs under software emulation: KVM opens but does not work", Hint: "expect them to be slow"}}
 	if os.Getenv("FAKE_DAEMON") == "sick" {
 		problems = append(problems, api.Problem{Code: "vmm-missing", Severity: "error", Text: "QEMU is missing", Hint: "install it"})
 	}

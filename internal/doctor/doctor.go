@@ -32,10 +32,11 @@ type kind struct{ code, severity, text, hint string }
 var (
 	vmmMissing    = kind{"vmm-missing", severityError, "VMM %s cannot be used: %s", "%s"}
 	vmmUnused     = kind{"vmm-unused", severityInfo, "VMM %s cannot be used: %s", "%s"}
-	emulated      = kind{"emulated", severityWarning, "VMs run under software emulation, about ten times slower: %s", "%s"}
+	emulated      = kind{"emulated", severityWarning, "%s runs VMs under software emulation, about ten times slower: %s", "%s"}
 	accelerated   = kind{"accelerated", severityInfo, "%s %s runs VMs with hardware virtualization, at nearly the speed of this machine: %s", ""}
 	automatic     = kind{"auto", severityInfo, "new VMs run under %s, on network %s", "--vmm and --network ask for others"}
 	automaticNext = kind{"auto", severityInfo, "new VMs run under %s, on network %s, if it proves to run guests when there is a kernel", "--vmm and --network ask for others"}
+	passedOver    = kind{"auto-passed-over", severityWarning, "new VMs run under %s, %s", "%s"}
 	nothingFits   = kind{"auto-none", severityError, "no new VM can run: %s", "%s"}
 	noJail        = kind{"no-jail", severityWarning, "jail = false in config.toml: Firecracker VMs run as user %d of this host, with no jail around them. A guest that breaks out of its VMM is that user, and can reach every file and every VM of theirs", "take it out of [firecracker] in config.toml; a VM has its jail from its next start on"}
 	unjailed      = kind{"unjailed", severityWarning, "VM %s runs with no jail around it, as user %d of this host: it was started when jails were off", "banger vm restart %s puts it into one"}
@@ -71,8 +72,8 @@ type Config struct {
 	VMMs  []vmm.Driver
 	Disks []disk.Driver
 
-	// Auto is what a VM gets that asks for neither: the names of its VMM and network. pending: the VMM is not proven yet.
-	Auto func(ctx context.Context) (vmm, network string, pending bool, err error)
+	// Auto is what a VM gets that asks for neither VMM nor network.
+	Auto func(ctx context.Context) (vmm.Auto, error)
 	// Inventory tells what of the host is ours. What could be found is returned beside an error; nil = nobody looks.
 	Inventory func(ctx context.Context) ([]inventory.Finding, error)
 	NoJail    bool // Firecracker's VMMs are to run outside jails
@@ -115,19 +116,22 @@ func (d *Doctor) vmms(ctx context.Context) (out []api.Problem, takes string) {
 		case p.Accel == "kvm":
 			out = append(out, accelerated.problem(nil, name, p.Version, p.Why))
 		default:
-			out = append(out, emulated.problem([]any{p.Hint}, p.Why))
+			out = append(out, emulated.problem([]any{p.Hint}, name, p.Why))
 		}
 	}
-	takes, network, pending, err := d.Auto(ctx)
+	auto, err := d.Auto(ctx)
 	switch {
-	case err == nil && pending:
-		out = append(out, automaticNext.problem(nil, takes, network))
+	case err == nil && auto.Pending:
+		out = append(out, automaticNext.problem(nil, auto.VMM, auto.Network))
 	case err == nil:
-		out = append(out, automatic.problem(nil, takes, network))
+		out = append(out, automatic.problem(nil, auto.VMM, auto.Network))
 	case absent == vmmUnused: // else it was said already
 		out = append(out, nothingFits.problem([]any{vm.HintOf(err)}, err))
 	}
-	return out, takes
+	if auto.Passed != nil {
+		out = append(out, passedOver.problem([]any{vm.HintOf(auto.Passed)}, auto.VMM, auto.Passed))
+	}
+	return out, auto.VMM
 }
 
 // jails says what it means that VMMs run as the daemon's own user: all of them, or those that were started when they did.

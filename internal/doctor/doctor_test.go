@@ -3,6 +3,7 @@ package doctor
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -34,11 +35,11 @@ func (d driver) Probe(context.Context) vmm.Probe { return d.probe }
 
 // taking is what New makes, with an answer to what a new VM takes.
 func taking(c Config, pending bool, err error) *Doctor {
-	c.Auto = func(context.Context) (string, string, bool, error) {
+	c.Auto = func(context.Context) (vmm.Auto, error) {
 		if err != nil {
-			return "", "", false, err
+			return vmm.Auto{}, err
 		}
-		return "qemu", "user", pending, nil
+		return vmm.Auto{VMM: "qemu", Network: "user", Pending: pending}, nil
 	}
 	return New(c)
 }
@@ -115,6 +116,22 @@ func TestOneVMMIsEnough(t *testing.T) {
 	got, _ := taking(Config{VMMs: []vmm.Driver{absent, there}}, false, nil).vmms(t.Context())
 	if !slices.Equal(codes(got), []string{"vmm-unused", "emulated", "auto"}) {
 		t.Errorf("%+v", got)
+	}
+}
+
+// What is wrong with a better VMM, which could be used, is said: nothing else would.
+func TestABetterVMMIsPassedOver(t *testing.T) {
+	c := Config{VMMs: []vmm.Driver{driver{probe: vmm.Probe{Usable: true, Accel: "tcg", Why: "no KVM"}}}}
+	c.Auto = func(context.Context) (vmm.Auto, error) {
+		return vmm.Auto{VMM: "qemu", Network: "user", Passed: fmt.Errorf("not firecracker: %w", vm.Errorf(vm.CodeConflict, "the bridge is somebody else's").WithHint("ask them"))}, nil
+	}
+	got, takes := New(c).vmms(t.Context())
+	want := api.Problem{Code: "auto-passed-over", Severity: "warning", Text: "new VMs run under qemu, not firecracker: the bridge is somebody else's", Hint: "ask them"}
+	if !slices.Contains(got, want) || takes != "qemu" {
+		t.Errorf("%+v, %s", got, takes)
+	}
+	if emulated := got[0].Text; !strings.HasPrefix(emulated, "qemu runs VMs under software emulation") {
+		t.Errorf("which one it is, is not said: %s", emulated)
 	}
 }
 

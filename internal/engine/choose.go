@@ -9,15 +9,23 @@ import (
 	"banger/internal/vmm"
 )
 
+// choice is what choose has picked.
+type choice struct {
+	vmm     vmm.Driver
+	net     network.Driver
+	pending bool  // the VMM still has to show, once there is a kernel, that it runs guests: choose again then
+	passed  error // why a better VMM that could be used is passed over; nil = none is
+}
+
 // choose picks VMM and network together: the first VMM that is usable, has a network that suits it, and is what was asked
-// for. pending says that the VMM still has to show, once there is a kernel, that it runs guests: choose again then.
-func (e *Engine) choose(ctx context.Context, spec vm.Spec) (d vmm.Driver, net network.Driver, pending bool, err error) {
+// for.
+func (e *Engine) choose(ctx context.Context, spec vm.Spec) (choice, error) {
 	if err := e.checkNetworkName(spec.Network); err != nil {
-		return nil, nil, false, err
+		return choice{}, err
 	}
 	var names []string
 	var first error // why the first one that was asked for cannot be used
-	barred := false // and it is for want of a network: of a VMM that could be used, that is what helps
+	barred := ""    // the VMM for which it is the want of a network: of one that could be used, that is what helps
 	for _, d := range e.VMMs {
 		names = append(names, d.Name())
 		if spec.VMM != vm.Auto && spec.VMM != d.Name() {
@@ -25,36 +33,39 @@ func (e *Engine) choose(ctx context.Context, spec vm.Spec) (d vmm.Driver, net ne
 		}
 		p := d.Probe(ctx)
 		if !p.Usable && !p.Pending {
-			if first == nil || spec.VMM == vm.Auto && !barred { // under auto, the last resort's reason is what helps
+			if first == nil || spec.VMM == vm.Auto && barred == "" { // under auto, the last resort's reason is what helps
 				first = vm.Errorf(vm.CodeMissing, "VMM %s cannot be used here: %s", d.Name(), p.Why).WithHint("%s", p.Hint)
 			}
 			continue
 		}
 		net, err := e.chooseNetwork(ctx, spec.Network, d.Name())
 		if err == nil {
-			return d, net, p.Pending, nil
+			c := choice{vmm: d, net: net, pending: p.Pending}
+			if barred != "" {
+				c.passed = fmt.Errorf("not %s: %w", barred, first)
+			}
+			return c, nil
 		}
-		if !barred {
-			first, barred = err, true
+		if barred == "" {
+			first, barred = err, d.Name()
 		}
 	}
 	if err := ctx.Err(); err != nil {
-		return nil, nil, false, err
+		return choice{}, err
 	}
 	if first != nil {
-		return nil, nil, false, first
+		return choice{}, first
 	}
-	return nil, nil, false, vm.Errorf(vm.CodeInvalid, "no VMM is called %q", spec.VMM).WithHint("--vmm takes auto or one of %v", names)
+	return choice{}, vm.Errorf(vm.CodeInvalid, "no VMM is called %q", spec.VMM).WithHint("--vmm takes auto or one of %v", names)
 }
 
-// Auto is the VMM and the network of a VM that asks for neither, as things are. pending says that the VMM still has to
-// show, once there is a kernel, that it runs guests.
-func (e *Engine) Auto(ctx context.Context) (vmm, network string, pending bool, err error) {
-	d, net, pending, err := e.choose(ctx, vm.Spec{VMM: e.Defaults.VMM, Network: e.Defaults.Network})
+// Auto is what a VM gets that asks for neither VMM nor network, as things are.
+func (e *Engine) Auto(ctx context.Context) (vmm.Auto, error) {
+	c, err := e.choose(ctx, vm.Spec{VMM: e.Defaults.VMM, Network: e.Defaults.Network})
 	if err != nil {
-		return "", "", false, err
+		return vmm.Auto{}, err
 	}
-	return d.Name(), net.Name(), pending, nil
+	return vmm.Auto{VMM: c.vmm.Name(), Network: c.net.Name(), Pending: c.pending, Passed: c.passed}, nil
 }
 
 func (e *Engine) checkNetworkName(want string) error {

@@ -41,3 +41,35 @@ func TestTheNetworkThatIsWrongIsNamed(t *testing.T) {
 		}
 	}
 }
+
+// A better VMM that could be used, but for its network, is not passed over in silence.
+func TestABetterVMMIsNotPassedOverInSilence(t *testing.T) {
+	w := newWorld(t)
+	d := w.start()
+	usable := d.VMMs[0]
+	d.VMMs = []vmm.Driver{better{usable}, usable}
+	d.Networks = []network.Driver{apart{barred{d.Networks[0]}}, plain{d.Networks[0]}}
+	got, err := d.Auto(t.Context())
+	if err != nil || got.VMM != usable.Name() || got.Passed == nil || got.Passed.Error() != "not better: use network apart: a route is in the way" {
+		t.Errorf("%+v, %v", got, err)
+	}
+	d.VMMs = d.VMMs[1:]
+	if got, err := d.Auto(t.Context()); err != nil || got.Passed != nil {
+		t.Errorf("the best: %+v, %v", got, err)
+	}
+}
+
+// better is a VMM that only the network "apart" suits; "plain" suits all others.
+type better struct{ vmm.Driver }
+
+func (better) Name() string { return "better" }
+
+type apart struct{ network.Driver }
+
+func (apart) Name() string         { return "apart" }
+func (apart) Suits(of string) bool { return of == "better" }
+
+type plain struct{ network.Driver }
+
+func (plain) Name() string         { return "plain" }
+func (plain) Suits(of string) bool { return of != "better" }

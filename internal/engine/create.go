@@ -30,11 +30,11 @@ func (e *Engine) Create(ctx context.Context, req api.CreateRequest, report vm.Re
 	if err := e.checkName(ctx, req.Name); err != nil {
 		return vm.VMRecord{}, err
 	}
-	driver, net, pending, err := e.choose(ctx, spec)
+	c, err := e.choose(ctx, spec)
 	if err != nil {
 		return vm.VMRecord{}, err
 	}
-	if err := e.checkDisk(ctx, spec.Disk, driver.Name()); err != nil {
+	if err := e.checkDisk(ctx, spec.Disk, c.vmm.Name()); err != nil {
 		return vm.VMRecord{}, err
 	}
 	if err := e.Limits.space(e.Paths.State, minFreeBytes); err != nil {
@@ -51,15 +51,15 @@ func (e *Engine) Create(ctx context.Context, req api.CreateRequest, report vm.Re
 	if err != nil {
 		return vm.VMRecord{}, err
 	}
-	if pending { // whether the VMM runs guests could not be found out before there was a kernel
-		if driver, net, _, err = e.choose(ctx, spec); err != nil {
+	if c.pending { // whether the VMM runs guests could not be found out before there was a kernel
+		if c, err = e.choose(ctx, spec); err != nil {
 			return vm.VMRecord{}, err
 		}
-		if err := e.checkDisk(ctx, spec.Disk, driver.Name()); err != nil {
+		if err := e.checkDisk(ctx, spec.Disk, c.vmm.Name()); err != nil {
 			return vm.VMRecord{}, err
 		}
 	}
-	chosen, err := e.chooseDisk(ctx, spec.Disk, driver.Name(), filepath.Dir(e.Images.RootPath(image.Digest)))
+	chosen, err := e.chooseDisk(ctx, spec.Disk, c.vmm.Name(), filepath.Dir(e.Images.RootPath(image.Digest)))
 	if err != nil {
 		return vm.VMRecord{}, err
 	}
@@ -67,14 +67,14 @@ func (e *Engine) Create(ctx context.Context, req api.CreateRequest, report vm.Re
 	r := vm.VMRecord{
 		Name: req.Name, Want: vm.WantStopped, Generation: 1, CreatedAt: time.Now(), Spec: spec,
 		Image: image.Name, ImageDigest: image.Digest, Kernel: kernel.Name, KernelDigest: kernel.Digest,
-		VMM: driver.Name(), Disk: chosen.Name(), Network: net.Name(),
+		VMM: c.vmm.Name(), Disk: chosen.Name(), Network: c.net.Name(),
 	}
 	if req.Start {
 		r.Want, r.Runtime.State = vm.WantRunning, vm.StateStarting
 	} else {
 		r.Runtime.State = vm.StateStopped
 	}
-	return e.commitNew(ctx, r, driver.Features(), net, ports)
+	return e.commitNew(ctx, r, c.vmm.Features(), c.net, ports)
 }
 
 // commitNew gives the record its id (and name, when it has none) and commits it.

@@ -65,6 +65,13 @@ type Probe struct {
 	Hint    string `json:"hint,omitempty"`  // what makes it usable or faster
 }
 
+// Auto is what a VM gets that asks for neither VMM nor network.
+type Auto struct {
+	VMM, Network string // names of drivers
+	Pending      bool   // the VMM still has to show, once there is a kernel, that it runs guests
+	Passed       error  // why a better VMM that could be used is passed over: "not firecracker: …"; nil = none is
+}
+
 // Acceler is a Driver that can tell how a machine it launched runs.
 type Acceler interface {
 	// AccelOf is "kvm", "tcg" or, when the process is not there, empty.
