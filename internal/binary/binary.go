@@ -82,6 +82,7 @@ type Library struct {
 	stall    time.Duration // how long a download may stand still
 	installs flight.Group[api.VMM]
 	making   *inventory.Work
+	digests  digests
 }
 
 // New makes a library over c. It touches nothing.

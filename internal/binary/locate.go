@@ -15,7 +15,7 @@ import (
 // unless another is configured. vm.CodeMissing when there is none.
 func (l *Library) Locate() (program, jailer string, err error) {
 	program, jailer = progVMM, progJailer
-	switch newest, ok := l.newest(); {
+	switch newest, ok, damaged := l.newest(); {
 	case l.Binary != "":
 		program = l.Binary
 		if beside := filepath.Join(filepath.Dir(program), progJailer); filepath.IsAbs(program) && isFile(beside) {
@@ -24,7 +24,10 @@ func (l *Library) Locate() (program, jailer string, err error) {
 	case ok:
 		program, jailer = filepath.Join(l.versionDir(newest), progVMM), filepath.Join(l.versionDir(newest), progJailer)
 	default:
-		if _, err := l.Programs.Resolve(progVMM); err != nil {
+		if _, err := l.Programs.Resolve(progVMM); err != nil && damaged != nil {
+			return "", "", vm.Errorf(vm.CodeMissing, "use what banger has installed: %w", damaged).
+				WithHint("banger vmm install %s gets it anew", Name)
+		} else if err != nil {
 			return "", "", vm.Errorf(vm.CodeMissing, "%s is neither installed by banger nor in PATH", Name).
 				WithHint("banger vmm install %s, or give its path in config.toml ([%s] binary)", Name, Name)
 		}
@@ -35,18 +38,44 @@ func (l *Library) Locate() (program, jailer string, err error) {
 	return program, jailer, nil
 }
 
-// newest is the newest installed version that is whole and that the driver supports.
-func (l *Library) newest() (version string, ok bool) {
+// newest is the newest installed version that the driver supports, and that is what was installed: it is run as root. damaged
+// says what is wrong with a newer one.
+func (l *Library) newest() (version string, ok bool, damaged error) {
 	all, err := l.versions()
 	if err != nil {
-		return "", false
+		return "", false, err
 	}
 	for _, v := range all {
-		if _, err := l.read(v); err == nil && l.Programs.Supports(v) == nil {
-			return v, true
+		if l.Programs.Supports(v) != nil {
+			continue
+		}
+		r, err := l.read(v)
+		if err == nil {
+			err = l.unchanged(r)
+		}
+		if err == nil {
+			return v, true, damaged
+		}
+		if damaged == nil {
+			damaged = err
 		}
 	}
-	return "", false
+	return "", false, damaged
+}
+
+// unchanged says which program of a version is another than was installed.
+func (l *Library) unchanged(r record) error {
+	for _, of := range []struct{ program, digest string }{{progVMM, r.Digest}, {progJailer, r.JailerDigest}} {
+		path := filepath.Join(l.versionDir(r.Version), of.program)
+		digest, err := l.digests.of(path)
+		if err != nil {
+			return err
+		}
+		if digest != of.digest {
+			return fmt.Errorf("%s was changed since it was installed: it had %s", path, of.digest)
+		}
+	}
+	return nil
 }
 
 func isFile(path string) bool {

@@ -3,6 +3,7 @@ package binary
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -105,6 +106,41 @@ func TestLocate(t *testing.T) {
 	}
 	if _, err := l.Show(t.Context(), "xen"); vm.CodeOf(err) != vm.CodeNotFound {
 		t.Errorf("another: %v", err)
+	}
+}
+
+// What was changed since it was installed is not run, and it is said where nothing else is there to run.
+func TestLocateLooksAtDigests(t *testing.T) {
+	l := newLibrary(t, nil)
+	install(t, l, "1.10.0")
+	install(t, l, "1.11.0")
+	located := func(want string) {
+		t.Helper()
+		if program, _, err := l.Locate(); err != nil || program != filepath.Join(l.versionDir(want), progVMM) {
+			t.Errorf("want %s, got %s, %v", want, program, err)
+		}
+	}
+	located("1.11.0")
+	jailer := filepath.Join(l.versionDir("1.11.0"), progJailer)
+	b, err := os.ReadFile(jailer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := func(path string, content []byte) {
+		t.Helper()
+		if err := os.WriteFile(path, content, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(jailer, append(slices.Clone(b), '!'))
+	located("1.10.0")
+	put(jailer, b)
+	located("1.11.0")
+	put(jailer, append(b[:len(b)-1:len(b)-1], b[len(b)-1]+1)) // of the same size
+	located("1.10.0")
+	put(filepath.Join(l.versionDir("1.10.0"), progVMM), nil)
+	if program, _, err := l.Locate(); vm.CodeOf(err) != vm.CodeMissing || !strings.Contains(err.Error(), jailer+" was changed") || !strings.Contains(vm.HintOf(err), "vmm install") {
+		t.Errorf("got %s, %v", program, err)
 	}
 }
 

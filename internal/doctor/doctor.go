@@ -38,6 +38,8 @@ var (
 	automaticNext = kind{"auto", severityInfo, "new VMs run under %s, on network %s, if it proves to run guests when there is a kernel", "--vmm and --network ask for others"}
 	passedOver    = kind{"auto-passed-over", severityWarning, "new VMs run under %s, %s", "%s"}
 	nothingFits   = kind{"auto-none", severityError, "no new VM can run: %s", "%s"}
+	vmmDamaged    = kind{"vmm-damaged", severityWarning, "%s %s, which banger has installed, is of no use: %s", "banger vmm install %s --version %s gets it anew, banger vmm delete %s %s removes it"}
+	vmmsUnread    = kind{"vmms-unknown", severityWarning, "which VMMs are installed could not be found out: %s", ""}
 	noJail        = kind{"no-jail", severityWarning, "jail = false in config.toml: Firecracker VMs run as user %d of this host, with no jail around them. A guest that breaks out of its VMM is that user, and can reach every file and every VM of theirs", "take it out of [firecracker] in config.toml; a VM has its jail from its next start on"}
 	unjailed      = kind{"unjailed", severityWarning, "VM %s runs with no jail around it, as user %d of this host: it was started when jails were off", "banger vm restart %s puts it into one"}
 	jailsUnknown  = kind{"jails-unknown", severityWarning, "whether each VM is in a jail could not be found out: %s", ""}
@@ -76,7 +78,9 @@ type Config struct {
 	Auto func(ctx context.Context) (vmm.Auto, error)
 	// Inventory tells what of the host is ours. What could be found is returned beside an error; nil = nobody looks.
 	Inventory func(ctx context.Context) ([]inventory.Finding, error)
-	NoJail    bool // Firecracker's VMMs are to run outside jails
+	// Programs are those of VMMs that can be installed. Nil = there are none.
+	Programs func(ctx context.Context) ([]api.VMM, error)
+	NoJail   bool // Firecracker's VMMs are to run outside jails
 	// Unjailed tells the names of the VMs that run outside a jail where new ones get one; nil = there are none.
 	Unjailed func(ctx context.Context) ([]string, error)
 }
@@ -92,6 +96,7 @@ func (d *Doctor) Check(ctx context.Context) []api.Problem {
 	problems := []api.Problem{}
 	found, takes := d.vmms(ctx)
 	problems = append(problems, found...)
+	problems = append(problems, d.programs(ctx)...)
 	problems = append(problems, d.jails(ctx, os.Geteuid())...)
 	problems = append(problems, d.disks(ctx, takes)...)
 	problems = append(problems, d.space()...)
@@ -132,6 +137,24 @@ func (d *Doctor) vmms(ctx context.Context) (out []api.Problem, takes string) {
 		out = append(out, passedOver.problem([]any{vm.HintOf(auto.Passed)}, auto.VMM, auto.Passed))
 	}
 	return out, auto.VMM
+}
+
+// programs tells which installed ones are not what was installed, or of no use: another may silently be used in their place.
+// What is wrong with those that others have put there is said by the VMM that is to run them.
+func (d *Doctor) programs(ctx context.Context) (out []api.Problem) {
+	if d.Programs == nil {
+		return nil
+	}
+	all, err := d.Programs(ctx)
+	if err != nil {
+		return []api.Problem{vmmsUnread.problem(nil, err)}
+	}
+	for _, v := range all {
+		if v.Origin == api.OriginInstalled && v.Error != "" {
+			out = append(out, vmmDamaged.problem([]any{v.Name, v.Version, v.Name, v.Version}, v.Name, v.Version, v.Error))
+		}
+	}
+	return out
 }
 
 // jails says what it means that VMMs run as the daemon's own user: all of them, or those that were started when they did.

@@ -96,6 +96,26 @@ func TestUnjailed(t *testing.T) {
 	}
 }
 
+// An installed program that is not what was installed is said, whether another is used in its place or not.
+func TestPrograms(t *testing.T) {
+	d := New(Config{Programs: func(context.Context) ([]api.VMM, error) {
+		return []api.VMM{
+			{Name: "firecracker", Version: "1.12.1", Origin: api.OriginInstalled, Error: "it was changed"},
+			{Name: "firecracker", Version: "1.11.0", Origin: api.OriginInstalled},
+			{Name: "firecracker", Version: "1.4.0", Origin: api.OriginPath, Error: "not supported"},
+		}, nil
+	}})
+	want := []api.Problem{{Code: "vmm-damaged", Severity: "warning", Text: "firecracker 1.12.1, which banger has installed, is of no use: it was changed",
+		Hint: "banger vmm install firecracker --version 1.12.1 gets it anew, banger vmm delete firecracker 1.12.1 removes it"}}
+	if got := d.programs(t.Context()); !slices.Equal(got, want) {
+		t.Errorf("%+v", got)
+	}
+	d.Programs = func(context.Context) ([]api.VMM, error) { return nil, errors.New("no right to look") }
+	if got := d.programs(t.Context()); !slices.Equal(codes(got), []string{"vmms-unknown"}) {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestRecords(t *testing.T) {
 	p := paths.Under(testhost.Dir(t))
 	check := func(r records) []string { return codes(New(Config{Paths: p, Store: r}).records(t.Context())) }
