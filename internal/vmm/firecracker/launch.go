@@ -35,6 +35,9 @@ func (d *Driver) launch(ctx context.Context, c vmm.Config) (_ proc.Identity, _ <
 	if err != nil {
 		return proc.Identity{}, nil, err
 	}
+	if v := d.host.Look(); !v.Usable { // it may have gone since the VM was made
+		return proc.Identity{}, nil, vm.Errorf(vm.CodeMissing, "use KVM: %s", v.Why).WithHint("%s", v.Hint)
+	}
 	ref := c.Ref()
 	if err := vmm.Vacant(c.Cgroup); err != nil {
 		return proc.Identity{}, nil, err

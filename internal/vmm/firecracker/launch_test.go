@@ -7,7 +7,9 @@ import (
 	"strings"
 	"testing"
 
+	"banger/internal/host/kvm"
 	"banger/internal/testhost"
+	"banger/internal/vm"
 )
 
 // Firecracker does not append to its files: an earlier run's content would be half overwritten, and its own words would
@@ -33,7 +35,7 @@ func TestFilesBeginWithEachLaunch(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			d := New(Config{StateDir: dir, NoJail: uid == 0, Locate: func() (string, string, error) { return program, jailer, nil }})
+			d := New(Config{StateDir: dir, NoJail: uid == 0, Host: hostWithKVM(t, dir), Locate: func() (string, string, error) { return program, jailer, nil }})
 			for range 2 {
 				how := ""
 				if _, exited, err := d.Launch(t.Context(), c); err != nil { // it had ended before it was looked at
@@ -52,5 +54,43 @@ func TestFilesBeginWithEachLaunch(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// hostWithKVM is one on which KVM looks usable.
+func hostWithKVM(t *testing.T, dir string) kvm.Host {
+	t.Helper()
+	h := kvm.Host{Device: filepath.Join(dir, "kvm"), CPUInfo: filepath.Join(dir, "cpuinfo")}
+	if err := errors.Join(os.WriteFile(h.Device, nil, 0o600), os.WriteFile(h.CPUInfo, []byte("flags\t: fpu svm\n"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// KVM that has gone since the VM was made is an error in words, and no process is started for it.
+func TestLaunchWithoutKVM(t *testing.T) {
+	testhost.Leaks(t)
+	dir := testhost.Dir(t)
+	c := machine(t, dir, 0)
+	program := filepath.Join(dir, "firecracker")
+	script := "#!/bin/sh\n[ \"$1\" = --version ] && echo 'Firecracker v1.12.1' && exit\ntouch " + filepath.Join(dir, "ran") + "\n"
+	if err := os.WriteFile(program, []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	d := New(Config{StateDir: dir, NoJail: true, Host: hostWithKVM(t, dir), Locate: located(program)})
+	if err := os.Remove(d.host.Device); err != nil {
+		t.Fatal(err)
+	}
+	_, exited, err := d.Launch(t.Context(), c)
+	if vm.CodeOf(err) != vm.CodeMissing || !strings.Contains(err.Error(), "there is no "+d.host.Device) || vm.HintOf(err) == "" {
+		t.Errorf("launched: %v", err)
+	}
+	if exited != nil {
+		<-exited
+	}
+	for _, name := range []string{"ran", configFile} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
+			t.Errorf("there is %s", name)
+		}
 	}
 }
