@@ -67,7 +67,7 @@ func serve(ctx context.Context, p paths.Paths, c config.Config, log *slog.Logger
 			Engine: d.Engine, Images: d.Images, Kernels: d.Kernels, Programs: d.Programs, Inventory: objects, Version: version.String(), Status: status, Stop: stop, Log: log,
 			Doctor: doctor.New(doctor.Config{
 				Paths: p, Store: d.Store, VMMs: d.Engine.VMMs, Disks: d.Engine.Disks, Auto: d.Engine.Auto,
-				Inventory: objects.List, Programs: d.Programs.List, NoJail: !c.Firecracker.Jail, Unjailed: d.Engine.Unjailed,
+				Inventory: objects.List, Programs: d.Programs.List, Unlimited: cgroups.Lacks, NoJail: !c.Firecracker.Jail, Unjailed: d.Engine.Unjailed,
 			}).Check,
 		}),
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),

@@ -41,6 +41,7 @@ var (
 	vmmDamaged    = kind{"vmm-damaged", severityWarning, "%s %s, which banger has installed, is of no use: %s", "banger vmm install %s --version %s gets it anew, banger vmm delete %s %s removes it"}
 	vmmsUnread    = kind{"vmms-unknown", severityWarning, "which VMMs are installed could not be found out: %s", ""}
 	noJail        = kind{"no-jail", severityWarning, "jail = false in config.toml: Firecracker VMs run as user %d of this host, with no jail around them. A guest that breaks out of its VMM is that user, and can reach every file and every VM of theirs", "take it out of [firecracker] in config.toml; a VM has its jail from its next start on"}
+	noLimits      = kind{"no-limits", severityWarning, "VMs under %s may take all of this host's memory and processors: %s", "boot the host with cgroup v2 alone: systemd.unified_cgroup_hierarchy=1 on its kernel's command line"}
 	unjailed      = kind{"unjailed", severityWarning, "VM %s runs with no jail around it, as user %d of this host: it was started when jails were off", "banger vm restart %s puts it into one"}
 	jailsUnknown  = kind{"jails-unknown", severityWarning, "whether each VM is in a jail could not be found out: %s", ""}
 	diskDriver    = kind{"disk-driver", severityInfo, "system disks are made by %s: %s", ""}
@@ -80,7 +81,9 @@ type Config struct {
 	Inventory func(ctx context.Context) ([]inventory.Finding, error)
 	// Programs are those of VMMs that can be installed. Nil = there are none.
 	Programs func(ctx context.Context) ([]api.VMM, error)
-	NoJail   bool // Firecracker's VMMs are to run outside jails
+	// Unlimited says why VMs cannot be held within the limits that they should have; empty when they can. Nil = they can.
+	Unlimited func() string
+	NoJail    bool // Firecracker's VMMs are to run outside jails
 	// Unjailed tells the names of the VMs that run outside a jail where new ones get one; nil = there are none.
 	Unjailed func(ctx context.Context) ([]string, error)
 }
@@ -98,6 +101,7 @@ func (d *Doctor) Check(ctx context.Context) []api.Problem {
 	problems = append(problems, found...)
 	problems = append(problems, d.programs(ctx)...)
 	problems = append(problems, d.jails(ctx, os.Geteuid())...)
+	problems = append(problems, d.limits(ctx)...)
 	problems = append(problems, d.disks(ctx, takes)...)
 	problems = append(problems, d.space()...)
 	problems = append(problems, tools()...)
@@ -171,6 +175,20 @@ func (d *Doctor) jails(ctx context.Context, uid int) (out []api.Problem) {
 	}
 	if err != nil {
 		out = append(out, jailsUnknown.problem(nil, err))
+	}
+	return out
+}
+
+// limits says which usable VMMs have VMs that should be held within limits and are not.
+func (d *Doctor) limits(ctx context.Context) (out []api.Problem) {
+	if d.Unlimited == nil {
+		return nil
+	}
+	why := d.Unlimited()
+	for _, driver := range d.VMMs {
+		if why != "" && driver.Features().Overhead > 0 && driver.Probe(ctx).Usable {
+			out = append(out, noLimits.problem(nil, driver.Name(), why))
+		}
 	}
 	return out
 }

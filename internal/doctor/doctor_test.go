@@ -28,7 +28,10 @@ func (r records) Images(context.Context) ([]vm.Image, error) { return r.images, 
 type driver struct {
 	vmm.Driver // the rest is never called
 	probe      vmm.Probe
+	overhead   int64
 }
+
+func (d driver) Features() vmm.Features { return vmm.Features{Overhead: d.overhead} }
 
 func (driver) Name() string                      { return "qemu" }
 func (d driver) Probe(context.Context) vmm.Probe { return d.probe }
@@ -113,6 +116,30 @@ func TestPrograms(t *testing.T) {
 	d.Programs = func(context.Context) ([]api.VMM, error) { return nil, errors.New("no right to look") }
 	if got := d.programs(t.Context()); !slices.Equal(codes(got), []string{"vmms-unknown"}) {
 		t.Errorf("%+v", got)
+	}
+}
+
+// That VMs are not held within the limits they should have is said, of a VMM that has some and can be used.
+func TestLimits(t *testing.T) {
+	why := "a controller is missing"
+	c := Config{Unlimited: func() string { return why }}
+	for _, d := range []struct {
+		driver
+		want []string
+	}{
+		{driver{probe: vmm.Probe{Usable: true}, overhead: 128}, []string{"no-limits"}},
+		{driver{probe: vmm.Probe{Usable: true}}, nil},
+		{driver{overhead: 128}, nil},
+	} {
+		c.VMMs = []vmm.Driver{d.driver}
+		got := New(c).limits(t.Context())
+		if !slices.Equal(codes(got), d.want) || len(got) > 0 && !strings.Contains(got[0].Text, why) {
+			t.Errorf("%+v: %+v", d, got)
+		}
+	}
+	c.VMMs, why = []vmm.Driver{driver{probe: vmm.Probe{Usable: true}, overhead: 128}}, ""
+	if got := New(c).limits(t.Context()); len(got) != 0 {
+		t.Errorf("they are held: %+v", got)
 	}
 }
 

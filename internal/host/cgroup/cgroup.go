@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -113,6 +114,27 @@ func (t Tree) Ensure(ctx context.Context, id vm.ID, l Limits) (dir string, limit
 		}
 	}
 	return dir, limited, nil
+}
+
+// Lacks says why VMs cannot be held within limits here; empty when they can.
+func (t Tree) Lacks() string {
+	if t.mount == "" {
+		return "there is no cgroup v2 hierarchy that this user may write to"
+	}
+	b, err := os.ReadFile(filepath.Join(t.mount, "cgroup.controllers"))
+	if err != nil {
+		return err.Error()
+	}
+	var lacks []string
+	for _, controller := range []string{"memory", "cpu"} {
+		if !slices.Contains(strings.Fields(string(b)), controller) {
+			lacks = append(lacks, controller)
+		}
+	}
+	if len(lacks) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("the cgroup v2 hierarchy in %s lacks the controllers: %s", t.mount, strings.Join(lacks, ", "))
 }
 
 // ignore makes success of one error: what was asked for is so already.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -35,6 +36,25 @@ func TestNoHierarchy(t *testing.T) {
 	ids, lerr := none.List()
 	if dir != "" || limited || err != nil || none.Remove(t.Context(), "0123456789ab") != nil || ids != nil || lerr != nil {
 		t.Errorf("%q, %v, %v, %v", dir, err, ids, lerr)
+	}
+}
+
+func TestLacks(t *testing.T) {
+	dir := t.TempDir()
+	for controllers, want := range map[string]string{
+		"cpuset cpu io memory pids\n": "", "cpuset io\n": "lacks the controllers: memory, cpu", "memory\n": "lacks the controllers: cpu", "": "memory, cpu",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, "cgroup.controllers"), []byte(controllers), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := (Tree{dir}).Lacks(); (got == "") != (want == "") || !strings.HasSuffix(got, want) {
+			t.Errorf("%q: %q, want %q", controllers, got, want)
+		}
+	}
+	for _, none := range []Tree{{}, {filepath.Join(dir, "absent")}} {
+		if none.Lacks() == "" {
+			t.Errorf("%+v lacks nothing", none)
+		}
 	}
 }
 
