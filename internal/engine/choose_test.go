@@ -53,6 +53,14 @@ func TestABetterVMMIsNotPassedOverInSilence(t *testing.T) {
 	if err != nil || got.VMM != usable.Name() || got.Passed == nil || got.Passed.Error() != "not better: use network apart: a route is in the way" {
 		t.Errorf("%+v, %v", got, err)
 	}
+	r, err := d.Create(t.Context(), api.CreateRequest{}, nil)
+	if why := d.WhyVMM(t.Context(), r); err != nil || !strings.HasSuffix(why, "; not better: use network apart: a route is in the way") {
+		t.Errorf("a VM says %q, %v", why, err)
+	}
+	r.Spec.VMM = r.VMM
+	if why := d.WhyVMM(t.Context(), r); strings.Contains(why, "better") {
+		t.Errorf("one that asked for its VMM says %q", why)
+	}
 	d.VMMs = d.VMMs[1:]
 	if got, err := d.Auto(t.Context()); err != nil || got.Passed != nil {
 		t.Errorf("the best: %+v, %v", got, err)

@@ -123,7 +123,15 @@ func (e *Engine) WhyVMM(ctx context.Context, r vm.VMRecord) string {
 	if err != nil {
 		return err.Error()
 	}
-	return d.Probe(ctx).Why
+	why := d.Probe(ctx).Why
+	if r.Spec.VMM != vm.Auto {
+		return why
+	}
+	// Why another was not taken, when that is so still: it was not written down.
+	if c, err := e.choose(ctx, r.Spec); err == nil && c.vmm.Name() == r.VMM && c.passed != nil {
+		why += "; " + c.passed.Error()
+	}
+	return why
 }
 
 func exists(path string) bool {
