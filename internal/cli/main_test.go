@@ -37,6 +37,7 @@ func TestMain(m *testing.M) {
 	}
 	if commands[filepath.Base(os.Args[0])] == nil {
 		unignore()
+		testhost.Together()
 	}
 	testscript.Main(testhost.Races(m), commands)
 }
