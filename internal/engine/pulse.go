@@ -46,13 +46,16 @@ func (e *Engine) WhileAnswers(ctx context.Context, ref string) (answers context.
 		return ctx, func() { cancel(nil) }
 	}
 	r.Runtime = e.complete(r)
-	e.wg.Go(func() {
-		defer context.AfterFunc(e.ctx, func() { cancel(nil) })()
+	watched := e.background(func(stopping context.Context) {
+		defer context.AfterFunc(stopping, func() { cancel(nil) })()
 		if why := e.watchPulse(ctx, r); why != nil {
 			e.Log.Warn("the guest is taken for dead: who follows its commands is told", "vm", r.Name, "id", r.ID, "error", why)
 			cancel(why)
 		}
 	})
+	if !watched {
+		cancel(errStopping)
+	}
 	return ctx, func() { cancel(nil) }
 }
 

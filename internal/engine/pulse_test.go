@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -80,5 +81,18 @@ func TestAGuestThatDiedIsNoticed(t *testing.T) {
 				t.Errorf("the VM itself is left as it is: %+v, %v", v, err)
 			}
 		})
+	}
+}
+
+// Who comes to follow a command when the daemon is about to end is not waited for: its streams end with the daemon.
+func TestNobodyIsWatchedAtTheEnd(t *testing.T) {
+	w := newWorld(t)
+	d := w.start()
+	d.run("web", false)
+	d.Close()
+	answers, stop := d.WhileAnswers(t.Context(), "web")
+	defer stop()
+	if !errors.Is(context.Cause(answers), errStopping) {
+		t.Errorf("%v", context.Cause(answers))
 	}
 }
