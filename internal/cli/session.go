@@ -26,7 +26,7 @@ const hangUpWait = 5 * time.Second
 // command is what a session is joined to, beside the request that it was started by.
 type command struct {
 	vm       string
-	from     uint64 // so many bytes of its output came before
+	from     uint64 // so many bytes of its output came before, as far as is known without the agent
 	leavable bool   // keys of a terminal leave it, and it goes on
 
 	client *client.Client // hangs it up where its own stream cannot, and asks whether its guest lives
@@ -47,11 +47,15 @@ func (a *app) session(ctx context.Context, conn net.Conn, r guest.ExecRequest, t
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	job, had := "", counter{}
-	had.add(to.from)
 	heard := &hearing{Conn: conn}
 	stdio := guest.Stdio{Out: had.to(a.out), Err: had.to(a.err)}
-	stdio.Started = func(id string) {
-		if job = id; id == "" && (r.LingerMs < 0 || r.TimeoutMs > 0) {
+	stdio.Started = func(j guest.JobStarted) {
+		if j.At != nil {
+			had.add(uint64(max(0, *j.At)))
+		} else {
+			had.add(to.from)
+		}
+		if job = j.Job; job == "" && (r.LingerMs < 0 || r.TimeoutMs > 0) {
 			cancel(noJobs(to.vm))
 		}
 	}
