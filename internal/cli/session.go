@@ -35,10 +35,19 @@ type command struct {
 // answers asks the guest for something that it can only answer itself, where it seems not to live: nil when it does.
 func (to command) answers(ctx context.Context) error {
 	_, err := to.client.Processes(ctx, to.vm)
-	if vm.CodeOf(err) == vm.CodeNotFound { // it was renamed, or has gone, which the connection tells
+	if !isSilence(err) { // any other error is an answer, or of a VM that was renamed, or has gone, which the connection tells
 		return nil
 	}
 	return err
+}
+
+// isSilence says that an error tells of a guest that did not answer: it may be paused, or asked in vain.
+func isSilence(err error) bool {
+	switch vm.CodeOf(err) {
+	case vm.CodeUnavailable, vm.CodeNotRunning, vm.CodeCanceled:
+		return true
+	}
+	return errors.Is(err, context.DeadlineExceeded)
 }
 
 // session joins this program's terminal or pipes to a command in a guest until that ends. The returned error is the
@@ -81,7 +90,7 @@ func (a *app) session(ctx context.Context, conn net.Conn, r guest.ExecRequest, t
 		defer back()
 		stdio.Resize, restore, lineEnd = resize, back, "\r\n"
 	}
-	signals, end := a.forwardSignals(ctx, restore, heard, to, r.LingerMs < 0)
+	signals, end := a.forwardSignals(ctx, restore, heard, &had, to, r.LingerMs < 0)
 	defer end()
 	stdio.Signals = signals
 
