@@ -24,7 +24,7 @@ type ports struct {
 	id    vm.ID
 	name  string        // guarded by the Publisher's lock
 	slots chan struct{} // one for each connection
-	seats chan struct{} // one for each client of UDP
+	seats seats         // one for each client of UDP
 
 	waiting atomic.Int64 // bytes of datagrams
 
@@ -59,7 +59,7 @@ func (p *Publisher) of(id vm.ID, name string) *ports {
 	defer p.mu.Unlock()
 	v := p.vms[id]
 	if v == nil {
-		v = &ports{p: p, id: id, slots: make(chan struct{}, maxConnections), seats: make(chan struct{}, maxClients), entries: map[vm.Port]*entry{}, reached: make(chan struct{})}
+		v = &ports{p: p, id: id, slots: make(chan struct{}, maxConnections), entries: map[vm.Port]*entry{}, reached: make(chan struct{})}
 		p.vms[id] = v
 	}
 	if name != "" {
