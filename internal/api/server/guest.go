@@ -115,8 +115,12 @@ func (s *server) toAgent(path string) http.HandlerFunc {
 
 // proxy passes a request and its answer, upgrades included, between client and agent.
 func (s *server) proxy(c *guest.Client, path string) *httputil.ReverseProxy {
+	transport := c.Transport()
+	if path == guest.PathExec {
+		transport = openings{transport, openingWait}
+	}
 	return &httputil.ReverseProxy{
-		Transport:     c.Transport(),
+		Transport:     transport,
 		FlushInterval: -1,
 		Rewrite: func(p *httputil.ProxyRequest) {
 			p.Out.URL = &url.URL{Scheme: "http", Host: "guest", Path: path, RawQuery: p.In.URL.RawQuery}
