@@ -200,6 +200,9 @@ func (e *Engine) Agent(ctx context.Context, ref string) (*guest.Client, error) {
 			if c = w.client(); c == nil {
 				return false, w.unreachable()
 			}
+			if !e.vmAlive(r) { // its worker has not seen that yet
+				c = nil
+			}
 		}
 		return c != nil, nil
 	})
@@ -207,6 +210,24 @@ func (e *Engine) Agent(ctx context.Context, ref string) (*guest.Client, error) {
 		err = vm.Errorf(vm.CodeUnavailable, "the agent of VM %s does not answer", r.Name).WithHint("banger vm logs %s shows its console", r.Name)
 	}
 	return c, err
+}
+
+// Unreached is the error of a request to a VM's agent that got no answer: it tells of a machine that has just ended.
+func (e *Engine) Unreached(ctx context.Context, ref string, err error) error {
+	r, rerr := e.Store.VMByRef(ctx, ref)
+	switch {
+	case rerr != nil:
+		return rerr
+	case r.Want != vm.WantRunning:
+		return notRunning(r)
+	case e.vmAlive(r):
+		return vm.Errorf(vm.CodeUnavailable, "reach the agent of VM %s: %w", r.Name, err).WithHint("banger vm logs %s shows the guest's console", r.Name)
+	}
+	policy := "it is stopped now"
+	if p, perr := vm.ParseRestart(r.Spec.Restart); perr == nil && p.When != vm.RestartNo {
+		policy = "its restart policy (" + r.Spec.Restart + ") may start it again"
+	}
+	return vm.Errorf(vm.CodeNotRunning, "the machine of VM %s has just ended; %s", r.Name, policy).WithHint("banger vm show %s tells why, and what comes next", r.Name)
 }
 
 // Session is Agent for an exec session. Call end when it is over: a VM made with --rm goes with it.

@@ -54,7 +54,7 @@ func TestClientGoesWhileItsCommandIsStarted(t *testing.T) {
 	left := make(chan struct{})
 	near := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer close(left)
-		s.proxy(c, guest.PathExec).ServeHTTP(w, r)
+		s.proxy(c, "web", guest.PathExec).ServeHTTP(w, r)
 	}))
 	defer near.Close()
 
