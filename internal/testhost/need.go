@@ -38,6 +38,7 @@ const (
 	XFS         Facility = "xfs"         // mkfs.xfs, and a kernel that mounts what it makes: a file system with reflinks
 	Cgroup      Facility = "cgroup"      // a cgroup v2 hierarchy that may be written to
 	Controllers Facility = "controllers" // its memory and cpu controllers; in hybrid mode v1 has them
+	Userns      Facility = "userns"      // an ordinary user with ids of its own may be root in a user namespace; only trying tells
 	Guest       Facility = "guest"       // the guest's binary, which make build puts in its place
 )
 
@@ -116,6 +117,8 @@ func (f Facility) check() error {
 		return nft()
 	case XFS:
 		return errors.Join(programs("mkfs.xfs"), fileSystem("xfs"))
+	case Userns:
+		return nil // an ordinary user has to try
 	case Controllers:
 		return nil // only a cgroup with limits shows it
 	case Cgroup:
