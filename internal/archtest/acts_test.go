@@ -90,6 +90,7 @@ var withoutPoint = map[string]string{
 var outside = []string{
 	"banger/internal/cli",             // files of the user's, in `vm cp`; programs in the user's terminal
 	"banger/internal/cli/tarcopy",     // likewise
+	"banger/internal/sparse",          // likewise
 	"banger/internal/cli/sshconfig",   // likewise, for ssh-config
 	"banger/internal/guest/agent/...", // the other side of the wire
 }
