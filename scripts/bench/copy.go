@@ -46,7 +46,9 @@ func (b bench) copies(ctx context.Context) (err error) {
 			measure func() error
 		}{
 			{&in, func() error { _, err := b.banger.run(ctx, "vm", "cp", here, there); return err }},
-			{&execIn, func() error { return b.discard(ctx, here, "vm", "exec", "-i", name, "--", "sh", "-c", "cat > /dev/null") }},
+			{&execIn, func() error {
+				return b.discard(ctx, here, "vm", "exec", "-i", name, "--", "sh", "-c", "cat > /dev/null")
+			}},
 			{&out, func() error { _, err := b.banger.run(ctx, "vm", "cp", there, back); return err }},
 			{&execOut, func() error { return b.discard(ctx, os.DevNull, "vm", "exec", name, "--", "cat", "/srv/there") }},
 			{&stream, func() error {
