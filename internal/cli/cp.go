@@ -53,7 +53,8 @@ A file is replaced only when its copy is complete. Where a file has nothing but 
   banger vm cp web:/etc/hosts .
   banger vm cp web:/etc - | tar t
   tar c . | banger vm cp - web:/srv`,
-		Args: exactly("SRC", "DST"),
+		Args:              exactly("SRC", "DST"),
+		ValidArgsFunction: a.completePlaces,
 	}
 	cmd.Flags().BoolVarP(&o.Owner, "archive", "a", false, "keep numeric owners, set-id bits and extended attributes")
 	cmd.Flags().BoolVarP(&o.Follow, "follow-link", "L", false, "copy what SRC points to when it is a symbolic link")
