@@ -101,8 +101,9 @@ func (s fakeStream) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// serve joins a client to the job, and returns how it left: by a frame, or 0 when it was cut off.
-func (j *fakeJob) serve(g *guestConn, from int64) guest.FrameType {
+// serve joins a client to the job, and returns how it left: by a frame, or 0 when it was cut off. Before the client is told of
+// the job's end, and can ask what jobs there are, ended is called.
+func (j *fakeJob) serve(g *guestConn, from int64, ended func()) guest.FrameType {
 	how := make(chan guest.FrameType, 1)
 	j.mu.Lock()
 	for j.cmd == nil && j.exit == nil {
@@ -134,6 +135,7 @@ func (j *fakeJob) serve(g *guestConn, from int64) guest.FrameType {
 		case i >= len(j.frames):
 			exit := *j.exit
 			j.mu.Unlock()
+			ended()
 			b, _ := json.Marshal(exit)
 			g.out.Write(guest.FrameExit, b)
 			return <-how
@@ -254,7 +256,7 @@ func (f *fake) attach(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if !req.KeptOnly {
-		j.serve(g, req.From)
+		j.serve(g, req.From, func() {})
 		return
 	}
 	j.mu.Lock()

@@ -47,6 +47,7 @@ func atRest(r vm.VMRecord) bool {
 }
 
 func TestRestartPolicies(t *testing.T) {
+	t.Parallel()
 	const panicked = "[    9.9] Kernel panic - not syncing: Attempted to kill init!\n[    9.9] Rebooting in 1 seconds..\n"
 	for _, tt := range []struct {
 		policy, how, console string
@@ -185,6 +186,7 @@ func TestAFirstStartIsNotRepeated(t *testing.T) {
 
 // What a user asks for wins over a restart that is to come.
 func TestRestartGivesWay(t *testing.T) {
+	t.Parallel()
 	for name, ask := range map[string]func(d *daemon, ref string) error{
 		"stop":   func(d *daemon, ref string) error { _, err := d.Stop(d.t.Context(), ref, false, 0); return err },
 		"kill":   func(d *daemon, ref string) error { _, err := d.Stop(d.t.Context(), ref, true, 0); return err },
@@ -195,6 +197,7 @@ func TestRestartGivesWay(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			w := newWorld(t)
 			launches := w.failing()
 			d := w.start()

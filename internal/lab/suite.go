@@ -43,7 +43,7 @@ var extras = map[string]extra{
 	// The built product with real guests. Where it runs on other drivers than these, it fails.
 	"./internal/e2e": {
 		prepare: (*Lab).prove,
-		env:     []string{testhost.SeedVar + "=" + SeedDir, "BANGER_TEST_DRIVERS=firecracker dmsnap bridge", "BANGER_CRASH_EVERY=13"},
+		env:     []string{testhost.SeedVar + "=" + SeedDir, "BANGER_TEST_DRIVERS=firecracker dmsnap bridge", "BANGER_CRASH_EVERY=15"},
 		// A start takes ten seconds here, a command half of one. So what would show nothing of Firecracker, its disks or its
 		// network that these do not is left to QEMU on the host: images and devices within the guest, and what clients do to
 		// one another.
