@@ -111,6 +111,10 @@ func (d *daemon) kill() {
 // images and kernels are libraries with one entry each.
 type images struct{ w *world }
 
+func (images) Sweep(context.Context, string) error { return nil }
+
+func (kernels) Sweep(context.Context, string) error { return nil }
+
 func (i images) RootPath(string) string { return filepath.Join(i.w.paths.Images(), "x", "root.ext4") }
 
 func (i images) Known(_ context.Context, name string) error {

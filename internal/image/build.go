@@ -10,7 +10,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"regexp"
 	"sync"
 	"time"
 
@@ -27,8 +26,6 @@ type BuildOptions struct {
 	Mirror   string   // as Config.Mirror, which it beats
 	Force    bool     // build even if the image is there; VMs keep the old one
 }
-
-var namePattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$`)
 
 // tools are the steps that run programs of the host; tests put others in their place.
 type tools struct {
@@ -58,9 +55,8 @@ func (l *Library) Build(ctx context.Context, o BuildOptions, report vm.Report) (
 	if !ok {
 		return vm.Image{}, vm.Errorf(vm.CodeNotFound, "no recipe is named %q", o.Recipe).WithHint("%s", l.known(ctx))
 	}
-	if !namePattern.MatchString(o.Name) {
-		return vm.Image{}, vm.Errorf(vm.CodeInvalid, "image name %q is not usable", o.Name).
-			WithHint("use 1 to 63 of a-z, 0-9, '.', '_' and '-', beginning and ending with a letter or digit")
+	if err := l.names().CheckName(o.Name); err != nil {
+		return vm.Image{}, err
 	}
 	r = r.with(l.cfg.Packages...).with(o.Packages...)
 	if o.Mirror == "" {
@@ -218,11 +214,18 @@ func (l *Library) publish(ctx context.Context, out string, img vm.Image) error {
 			return err
 		}
 	}
-	if err := l.cfg.Records.PutImage(ctx, img); err != nil {
+	was, err := l.cfg.Records.ImageByName(ctx, img.Name)
+	if err == nil || vm.CodeOf(err) == vm.CodeNotFound {
+		err = l.cfg.Records.PutImage(ctx, img)
+	}
+	if err != nil {
 		if fresh {
 			err = errors.Join(err, act.Do(ctx, "image.remove", func() error { return os.RemoveAll(dir) }))
 		}
 		return fmt.Errorf("record image %s: %w", img.Digest, err)
+	}
+	if was.Digest != "" && was.Digest != img.Digest {
+		_ = l.Sweep(ctx, was.Digest) // or Reconcile does
 	}
 	return nil
 }

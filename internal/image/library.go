@@ -29,6 +29,10 @@ type Records interface {
 	// DeleteImage removes a name in one transaction, unless VMs are of the digest: it returns their names then. last says
 	// that no other name has the digest.
 	DeleteImage(ctx context.Context, name, digest string) (users []string, last bool, err error)
+	// AddImage is PutImage for a name that none has: vm.CodeExists.
+	AddImage(ctx context.Context, i vm.Image) error
+	// ImageUsers are the names and the VMs that have a digest.
+	ImageUsers(ctx context.Context, digest string) (names, vms []string, err error)
 }
 
 // Config wires a Library.

@@ -65,6 +65,25 @@ func (m *memory) DeleteImage(_ context.Context, name, digest string) (users []st
 	return nil, true, nil
 }
 
+func (m *memory) AddImage(ctx context.Context, i vm.Image) error {
+	if _, err := m.ImageByName(ctx, i.Name); err == nil {
+		return vm.Errorf(vm.CodeExists, "an image named %s exists", i.Name)
+	}
+	return m.PutImage(ctx, i)
+}
+
+func (m *memory) ImageUsers(ctx context.Context, digest string) (names, vms []string, err error) {
+	all, err := m.Images(ctx)
+	for _, i := range all {
+		if i.Digest == digest {
+			names = append(names, i.Name)
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return names, m.users[digest], err
+}
+
 func (m *memory) Images(context.Context) ([]vm.Image, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -25,7 +25,7 @@ func nameFor(source string) string {
 
 var unusable = regexp.MustCompile(`[^a-z0-9._-]+`)
 
-// sanitize makes s fit for namePattern, as far as that is possible.
+// sanitize makes s a usable name, as far as that is possible.
 func sanitize(s string) string {
 	s = unusable.ReplaceAllString(strings.ToLower(s), "-")
 	if len(s) > 63 {

@@ -41,6 +41,8 @@ type lib struct{ root string }
 
 func (l lib) RootPath(string) string { return l.root }
 
+func (lib) Sweep(context.Context, string) error { return nil }
+
 func (lib) Boot(context.Context, string) (kernel.Boot, error) {
 	return kernel.Boot{Vmlinux: "/k/vmlinux", Initramfs: "/k/initramfs", ModulesDisk: "/k/modules"}, nil
 }
