@@ -8,6 +8,16 @@ const (
 	PathKernelTag = "/v1/kernels/{ref}/tag" // POST TagRequest
 )
 
+// PathImageImport makes an image of a file.
+const PathImageImport = "/v1/images/import" // POST ImageImportRequest → stream
+
+// ImageImportRequest imports an image.
+type ImageImportRequest struct {
+	Source string `json:"source"`          // absolute path of a tar, an ext4 file system or a qcow2 disk: its content says which
+	Name   string `json:"name,omitempty"`  // empty = after the file
+	Force  bool   `json:"force,omitempty"` // take the name from another image
+}
+
 // ImageView answers PathImage: an image, and what it is to others.
 type ImageView struct {
 	vm.Image

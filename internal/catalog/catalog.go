@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"regexp"
+	"strings"
 
 	"banger/internal/hold"
 	"banger/internal/inventory"
@@ -47,6 +48,17 @@ func (c *Catalog) CheckName(name string) error {
 	}
 	return vm.Errorf(vm.CodeInvalid, "%s name %q is not usable", c.Noun, name).
 		WithHint("use 1 to 63 of a-z, 0-9, '.', '_' and '-', beginning and ending with a letter or digit")
+}
+
+var unusable = regexp.MustCompile(`[^a-z0-9._-]+`)
+
+// NameOf makes s a usable name, as far as that is possible.
+func NameOf(s string) string {
+	s = unusable.ReplaceAllString(strings.ToLower(s), "-")
+	if len(s) > 63 {
+		s = s[:63]
+	}
+	return strings.Trim(s, "._-")
 }
 
 // find is Digest, and words the error where there is none.

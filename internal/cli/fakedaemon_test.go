@@ -108,6 +108,7 @@ func (f *fake) handler() http.Handler {
 	mux.HandleFunc("DELETE "+api.PathImage, f.deleteFrom("image", "VMs stand on it"))
 	mux.HandleFunc("DELETE "+api.PathKernel, f.deleteFrom("kernel", "VMs boot from it"))
 	mux.HandleFunc("POST "+api.PathBuild, f.build)
+	mux.HandleFunc("POST "+api.PathImageImport, importImage)
 	mux.HandleFunc("POST "+api.PathImport, f.imports)
 	mux.HandleFunc("GET "+api.PathVMMs, f.listVMMs)
 	mux.HandleFunc("GET "+api.PathVMM, f.showVMM)

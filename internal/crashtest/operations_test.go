@@ -68,6 +68,12 @@ func importKernel(r *run) answer {
 	return r.call("POST", api.PathImport, api.ImportRequest{Name: "mine", Source: filepath.Join(r.w.source, "vmlinux")})
 }
 
+func importImage(file string) func(*run) answer {
+	return func(r *run) answer {
+		return r.call("POST", api.PathImageImport, api.ImageImportRequest{Name: "second", Source: filepath.Join(r.w.source, file)})
+	}
+}
+
 func install(r *run) answer {
 	return r.call("POST", "/v1/vmms/firecracker/install", api.InstallRequest{From: r.w.source})
 }
@@ -204,6 +210,8 @@ func operations() []operation {
 		{name: "the VMM dies, and its policy restarts it", settles: true, before: makeRestarted, do: restartedAfter, kept: wanted},
 		{name: "image build", library: true, covers: []string{"image-build"}, do: build("second", false), kept: imageThere("second")},
 		{name: "image build over one in use", library: true, covers: []string{"image-build"}, before: makeStopped, do: build(vm.DefaultImage, true), kept: imageThere(vm.DefaultImage)},
+		{name: "image import of a tar", library: true, covers: []string{"image-import"}, do: importImage("root.tar"), kept: imageThere("second")},
+		{name: "image import of a disk", library: true, covers: []string{"image-import"}, do: importImage("root.ext4"), kept: imageThere("second")},
 		{name: "kernel import", library: true, covers: []string{"kernel-import"}, do: importKernel, kept: func(r *run, a answer) error {
 			k, err := r.daemon.Kernels.Get(context.Background(), "mine")
 			if err == nil {

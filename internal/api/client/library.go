@@ -39,12 +39,22 @@ func (c *Client) DeleteImage(ctx context.Context, name, digest string) error {
 
 // Build builds an image.
 func (c *Client) Build(ctx context.Context, r api.BuildRequest, onEvent func(vm.Event)) (*vm.Image, error) {
-	m, err := c.Stream(ctx, "building an image of "+r.Recipe, http.MethodPost, api.PathBuild, r, onEvent)
+	return c.image(ctx, "building an image of "+r.Recipe, api.PathBuild, r, onEvent)
+}
+
+// ImportImage makes an image of a file.
+func (c *Client) ImportImage(ctx context.Context, r api.ImageImportRequest, onEvent func(vm.Event)) (*vm.Image, error) {
+	return c.image(ctx, "importing an image from "+r.Source, api.PathImageImport, r, onEvent)
+}
+
+// image makes a stream request whose outcome is an image.
+func (c *Client) image(ctx context.Context, what, path string, body any, onEvent func(vm.Event)) (*vm.Image, error) {
+	m, err := c.Stream(ctx, what, http.MethodPost, path, body, onEvent)
 	if err != nil {
 		return nil, err
 	}
 	if m.Image == nil {
-		return nil, vm.Errorf(vm.CodeInternal, "building an image of %s: the daemon's answer names no image", r.Recipe)
+		return nil, vm.Errorf(vm.CodeInternal, "%s: the daemon's answer names no image", what)
 	}
 	return m.Image, nil
 }

@@ -80,6 +80,13 @@ func (s *server) libraryRoutes(h huma.API) {
 				return api.Message{Image: &i}, err
 			}), nil
 		})
+	huma.Register(h, s.streamed("POST", api.PathImageImport, "image-import", "Make an image of a file: a tar, an ext4 file system, a qcow2 disk"),
+		func(_ context.Context, in *struct{ Body api.ImageImportRequest }) (*huma.StreamResponse, error) {
+			return stream(func(ctx context.Context, report vm.Report) (api.Message, error) {
+				i, err := s.Images.Import(ctx, image.ImportOptions{Source: in.Body.Source, Name: in.Body.Name, Force: in.Body.Force}, report)
+				return api.Message{Image: &i}, err
+			}), nil
+		})
 	huma.Register(h, s.streamed("POST", api.PathImport, "kernel-import", "Import a kernel"),
 		func(_ context.Context, in *struct{ Body api.ImportRequest }) (*huma.StreamResponse, error) {
 			return stream(func(ctx context.Context, report vm.Report) (api.Message, error) {
