@@ -11,6 +11,15 @@ const (
 // PathImageImport makes an image of a file.
 const PathImageImport = "/v1/images/import" // POST ImageImportRequest → stream
 
+// PathCommit makes an image of a VM.
+const PathCommit = "/v1/vms/{ref}/commit" // POST CommitRequest → stream
+
+// CommitRequest makes an image of a stopped VM's system disk.
+type CommitRequest struct {
+	Image string `json:"image"`           // its name
+	Force bool   `json:"force,omitempty"` // take the name from another image
+}
+
 // ImageImportRequest imports an image.
 type ImageImportRequest struct {
 	Source string `json:"source"`          // absolute path of a tar, an ext4 file system or a qcow2 disk: its content says which

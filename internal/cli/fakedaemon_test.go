@@ -126,6 +126,7 @@ func (f *fake) handler() http.Handler {
 	mux.HandleFunc("POST "+api.PathPause, f.pause(vm.StateRunning, vm.StatePaused))
 	mux.HandleFunc("POST "+api.PathResume, f.pause(vm.StatePaused, vm.StateRunning))
 	mux.HandleFunc("POST "+api.PathReset, f.reset)
+	mux.HandleFunc("POST "+api.PathCommit, f.commit)
 	mux.HandleFunc("PATCH "+api.PathVM, f.setSpec)
 	mux.HandleFunc("POST "+api.PathRename, f.rename)
 	mux.HandleFunc("GET "+api.PathVMWait, f.wait)

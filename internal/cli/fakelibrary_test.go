@@ -118,3 +118,23 @@ func importImage(w http.ResponseWriter, r *http.Request) {
 		stream(w, api.Message{Event: stageEvent(nil, "image", "begin")}, api.Message{Event: stageEvent(nil, "image", "end")}, api.Message{Done: true, Image: &i})
 	}
 }
+
+// commit refuses a VM that is not stopped.
+func (f *fake) commit(w http.ResponseWriter, r *http.Request) {
+	record := f.lookup(w, r)
+	if record == nil {
+		return
+	}
+	var b api.CommitRequest
+	if err := json.NewDecoder(r.Body).Decode(&b); err != nil || b.Image == "" {
+		refuse(w, vm.Errorf(vm.CodeInvalid, "image name %q is not usable", b.Image))
+		return
+	}
+	if record.State != vm.StateStopped {
+		refuse(w, vm.Errorf(vm.CodeConflict, "commit VM %s: it is %s, and its system disk in use", record.Name, record.State).WithHint("banger vm stop %s, then commit it", record.Name))
+		return
+	}
+	i := fakeImage
+	i.Name = b.Image
+	stream(w, api.Message{Event: stageEvent(nil, "image", "begin")}, api.Message{Event: stageEvent(nil, "image", "end")}, api.Message{Done: true, Image: &i})
+}

@@ -200,6 +200,14 @@ func operations() []operation {
 		{name: "delete, paused", settles: true, covers: []string{"vm-delete"}, before: makePaused, do: remove, kept: gone},
 		{name: "reset", resets: true, covers: []string{"vm-reset"}, before: makeStopped, do: reset(false), kept: wasReset},
 		{name: "reset, running", resets: true, covers: []string{"vm-reset"}, before: makeRunning, do: reset(true), kept: wasReset},
+		{name: "commit", covers: []string{"vm-commit"}, before: makeStopped, do: func(r *run) answer {
+			return r.call("POST", "/v1/vms/web/commit", api.CommitRequest{Image: "second"})
+		}, kept: func(r *run, a answer) error {
+			if err := stopped(r, answer{acked: true}); err != nil {
+				return err
+			}
+			return imageThere("second")(r, a)
+		}},
 		{name: "prune", settles: true, covers: []string{"vm-delete"}, before: makeStopped, do: func(r *run) answer {
 			return r.call(http.MethodDelete, "/v1/vms/web?if=stopped", struct{}{})
 		}, kept: gone},

@@ -134,3 +134,38 @@ func TestImportGivenUpLeavesNothing(t *testing.T) {
 		t.Errorf("left %q, %v", left, m.images)
 	}
 }
+
+func TestAdopt(t *testing.T) {
+	l, b, m := newTest(t)
+	b.init = true
+	fill := func(text string) func(context.Context, string) error {
+		return func(_ context.Context, root string) error { return os.WriteFile(root, []byte(text), 0o600) }
+	}
+	o := AdoptOptions{What: "commit VM web", Name: "mine", Source: "VM web of img", Env: []string{"A=b"}}
+	img, err := l.Adopt(t.Context(), o, fill("disk"), nil)
+	if err != nil || img.Name != "mine" || img.Source != "VM web of img" || !slices.Equal(img.Env, o.Env) || img.Init != "/sbin/init" || !b.cleared.Load() || m.images["mine"].Digest != img.Digest {
+		t.Fatalf("%+v, cleared %v, %v", img, b.cleared.Load(), err)
+	}
+	if got, err := os.ReadFile(l.RootPath(img.Digest)); err != nil || string(got) != "disk" {
+		t.Errorf("it holds %q, %v", got, err)
+	}
+	asked := false
+	never := func(context.Context, string) error { asked = true; return nil }
+	if _, err := l.Adopt(t.Context(), o, never, nil); vm.CodeOf(err) != vm.CodeExists || !strings.Contains(err.Error(), "commit VM web: an image named mine exists") {
+		t.Errorf("over another: %v", err)
+	}
+	bad := o
+	bad.Name = "../x"
+	if _, err := l.Adopt(t.Context(), bad, never, nil); vm.CodeOf(err) != vm.CodeInvalid || asked {
+		t.Errorf("a bad name: %v, began: %v", err, asked)
+	}
+	o.Force = true
+	if again, err := l.Adopt(t.Context(), o, fill("other"), nil); err != nil || again.Digest == img.Digest {
+		t.Errorf("forced: %+v, %v", again, err)
+	}
+	before := ls(t, l.cfg.Dir)
+	_, err = l.Adopt(t.Context(), o, func(context.Context, string) error { return vm.Errorf(vm.CodeConflict, "it was started") }, nil)
+	if vm.CodeOf(err) != vm.CodeConflict || !strings.Contains(err.Error(), "commit VM web: it was started") || !slices.Equal(ls(t, l.cfg.Dir), before) {
+		t.Errorf("%v, left %q, before %q", err, ls(t, l.cfg.Dir), before)
+	}
+}

@@ -47,6 +47,11 @@ func (c *Client) ImportImage(ctx context.Context, r api.ImageImportRequest, onEv
 	return c.image(ctx, "importing an image from "+r.Source, api.PathImageImport, r, onEvent)
 }
 
+// Commit makes an image of a stopped VM's system disk.
+func (c *Client) Commit(ctx context.Context, ref string, r api.CommitRequest, onEvent func(vm.Event)) (*vm.Image, error) {
+	return c.image(ctx, "committing VM "+ref, path(api.PathCommit, ref), r, onEvent)
+}
+
 // image makes a stream request whose outcome is an image.
 func (c *Client) image(ctx context.Context, what, path string, body any, onEvent func(vm.Event)) (*vm.Image, error) {
 	m, err := c.Stream(ctx, what, http.MethodPost, path, body, onEvent)

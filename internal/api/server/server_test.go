@@ -41,6 +41,10 @@ type lib struct{ root string }
 
 func (l lib) RootPath(string) string { return l.root }
 
+func (imageLib) Adopt(context.Context, image.AdoptOptions, func(context.Context, string) error, vm.Report) (vm.Image, error) {
+	return vm.Image{}, nil
+}
+
 func (lib) Sweep(context.Context, string) error { return nil }
 
 func (lib) Boot(context.Context, string) (kernel.Boot, error) {
