@@ -22,7 +22,8 @@ import (
 )
 
 // fakeJob is a command of the fake guest. It keeps all frames that it ever sent, but for an argument "forgetful": then its
-// first four bytes of output are lost to who comes later.
+// first four bytes of output are lost to who comes later; or "lively": then it writes four bytes just before a client comes,
+// which is cut off.
 type fakeJob struct {
 	id      string
 	req     guest.ExecRequest
@@ -111,8 +112,7 @@ func (j *fakeJob) serve(g *guestConn, from int64, ended func()) guest.FrameType 
 	did := j.cmd != nil
 	j.mu.Unlock()
 	if did {
-		b, _ := json.Marshal(guest.JobStarted{Job: j.id})
-		g.out.Write(guest.FrameStarted, b)
+		j.tell(g, from)
 	}
 	left := false
 	go func() {
@@ -147,6 +147,13 @@ func (j *fakeJob) serve(g *guestConn, from int64, ended func()) guest.FrameType 
 			g.out.Write(frame.kind, frame.p[skip:])
 		}
 	}
+}
+
+// tell says what a client is joined to, and where it begins.
+func (j *fakeJob) tell(g *guestConn, from int64) {
+	at := min(from, j.describe().Output)
+	b, _ := json.Marshal(guest.JobStarted{Job: j.id, At: &at})
+	g.out.Write(guest.FrameStarted, b)
 }
 
 // listen obeys a client until it leaves.
@@ -235,6 +242,18 @@ func (f *fake) attach(w http.ResponseWriter, r *http.Request) {
 	if len(j.req.Argv) > 1 && j.req.Argv[len(j.req.Argv)-1] == "forgetful" {
 		req.From = 4
 		g.out.Write(guest.FrameDropped, []byte{0, 0, 0, 0, 0, 0, 0, 4})
+	}
+	if len(j.req.Argv) > 1 && j.req.Argv[len(j.req.Argv)-1] == "lively" {
+		j.stream(guest.FrameStdout).Write([]byte("more"))
+		j.tell(g, req.From)
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		for _, frame := range j.frames {
+			skip := min(req.From, int64(len(frame.p)))
+			req.From -= skip
+			g.out.Write(frame.kind, frame.p[skip:])
+		}
+		return
 	}
 	if !req.KeptOnly {
 		j.serve(g, req.From, func() {})

@@ -85,6 +85,55 @@ func TestRestartPolicies(t *testing.T) {
 	}
 }
 
+// Who needs the guest of a VM whose machine has just crashed waits for the restart that is due, or is told that there is none.
+func TestAgentAfterACrash(t *testing.T) {
+	for _, policy := range []string{"always", "no"} {
+		t.Run(policy, func(t *testing.T) {
+			w := newWorld(t)
+			d := w.start()
+			r := d.runs("web", policy)
+			p, _ := w.host.ProcessOf(r.ID)
+			must(t, w.host.Exit(p, "signal: killed")) // nothing of it is left when this returns
+			c, err := d.Agent(t.Context(), "web")
+			if policy == "no" {
+				if vm.CodeOf(err) != vm.CodeNotRunning || !strings.Contains(err.Error(), "its VMM ended") {
+					t.Errorf("%v", err)
+				}
+				return
+			}
+			must(t, err)
+			if _, err := c.Hello(t.Context()); err != nil {
+				t.Errorf("it was given a guest that is gone: %v", err)
+			}
+		})
+	}
+}
+
+// What broke off since the machine ended meanwhile says so, and not which of its sockets is gone.
+func TestUnreached(t *testing.T) {
+	w := newWorld(t)
+	d := w.start()
+	w.faults.detaching, w.faults.mayDetach = make(chan struct{}), make(chan struct{})
+	why := errors.New("dial unix agent.sock: no such file or directory")
+	for policy, want := range map[string]string{"always": "may start it again", "no": "it is stopped now"} {
+		name := "vm-" + policy
+		r := d.runs(name, policy)
+		if err := d.Unreached(t.Context(), name, why); vm.CodeOf(err) != vm.CodeUnavailable || !strings.Contains(err.Error(), "agent.sock") {
+			t.Errorf("it runs: %v", err)
+		}
+		w.crash(r.ID)
+		<-w.faults.detaching
+		err := d.Unreached(t.Context(), name, why)
+		if vm.CodeOf(err) != vm.CodeNotRunning || strings.Contains(err.Error(), "agent.sock") || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", policy, err)
+		}
+		w.faults.mayDetach <- struct{}{}
+	}
+	if err := d.Unreached(t.Context(), "none", why); vm.CodeOf(err) != vm.CodeNotFound {
+		t.Errorf("of none: %v", err)
+	}
+}
+
 func appendTo(t *testing.T, path, text string) {
 	t.Helper()
 	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)

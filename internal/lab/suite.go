@@ -60,9 +60,10 @@ var extras = map[string]extra{
 			"TestKilledClientLeavesNothing", // run --rm cut off
 			"TestAVMHoldsItsOwnOnly",        // descriptors, through the jailer
 			"TestJobs",                      // and the client or the daemon killed under them
+			"TestPorts",                     // connections, datagrams and the daemon's death under them
 			"TestMatrix",                    // the daemon, the VMM and the client killed at points that they pass; not those of images and kernels
 		},
-		skip: "TestInOneVM/(orphans|twenty|modules|disks|logs)|TestTheDaemonIsKilled/both", // the second the seed scenario has
+		skip: "TestInOneVM/(orphans|twenty|modules|disks|logs)|TestTheDaemonIsKilled/both|TestPorts/(a_thousand|with_no)", // the second the seed scenario has
 	},
 }
 

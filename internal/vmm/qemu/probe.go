@@ -27,6 +27,9 @@ func (d *Driver) Probe(ctx context.Context) vmm.Probe {
 		p.Accel = "tcg"
 		p.Why = "software emulation, since " + f.KVMWhy
 		p.Hint = f.kvmHint
+		if !sound(f.Version) {
+			p.Limit = "all processors of a guest share one of this host's; from 8.1 on emulated ones can run side by side"
+		}
 	}
 	return p
 }
