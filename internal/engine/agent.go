@@ -28,7 +28,8 @@ type agent struct {
 
 	deafAfter time.Duration // as the constant says; less in tests
 
-	heard atomic.Int64 // how often something came from the guest, over whichever connection
+	heard   atomic.Int64 // how often something came from the guest, over whichever connection
+	inquiry inquiry
 
 	mu  sync.Mutex
 	mux *guest.Mux // the session, if there is one
