@@ -134,6 +134,11 @@ func TestOrdinaryUser(t *testing.T) {
 				t.Errorf("%+v", problem)
 			}
 		}
+		for _, problem := range problems {
+			if problem.Text == "" || problem.Hint == "" && problem.Severity != "info" {
+				t.Errorf("nothing to do is said of %+v", problem)
+			}
+		}
 		if n := problems["network-unused"]; !strings.Contains(n.Text, "bridge") || !strings.Contains(n.Hint, "root") {
 			t.Errorf("of the bridge doctor says %+v", n)
 		}
