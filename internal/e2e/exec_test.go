@@ -22,6 +22,7 @@ import (
 )
 
 func TestInOneVM(t *testing.T) {
+	beside(t)
 	b := newBox(t)
 	b.vm("web")
 	in := func(args ...string) []string { return append([]string{"vm", "exec", "web", "--"}, args...) }
