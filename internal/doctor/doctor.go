@@ -38,9 +38,9 @@ var (
 	nothingFits   = kind{"auto-none", severityError, "no new VM can run: %s", "%s"}
 	noJail        = kind{"no-jail", severityWarning, "jail = false in config.toml: Firecracker VMs run as user %d of this host, with no jail around them. A guest that breaks out of its VMM is that user, and can reach every file and every VM of theirs", "take it out of [firecracker] in config.toml; a VM has its jail from its next start on"}
 	unjailed      = kind{"unjailed", severityWarning, "VM %s runs with no jail around it, as user %d of this host: it was started when jails were off", "banger vm restart %s puts it into one"}
-	jailsUnknown  = kind{"jails-unknown", severityWarning, "whether each VM is in a jail could not be found out: %s", ""}
+	jailsUnknown  = kind{"jails-unknown", severityWarning, "whether each VM is in a jail could not be found out: %s", "%s has what the daemon saw"}
 	diskDriver    = kind{"disk-driver", severityInfo, "system disks are made by %s: %s", ""}
-	diskBroken    = kind{"disk-broken", severityError, "no disk driver works: %s", ""}
+	diskBroken    = kind{"disk-broken", severityError, "no disk driver works: %s", "%s"}
 	networkUnused = kind{"network-unused", severityInfo, "network %s cannot be used: %s", "%s"}
 	noCgroup      = kind{"no-cgroup", severityInfo, "VMs have no cgroup of their own: they run in the session or service that bangerd was started from, within its limits", "%s"}
 	socketGone    = kind{"socket-gone", severityWarning, "VM %s runs, but its socket is gone, and the next daemon will not reach it: %s", "banger vm restart %s makes it anew"}
@@ -50,7 +50,7 @@ var (
 	imageBuild    = kind{"image-build", severityWarning, "images cannot be built: %s", "%s"}
 	toolMissing   = kind{"tool-missing", severityWarning, "%s is not installed: %s", "apt-get install %s"}
 	orphan        = kind{"orphan", severityWarning, "%s %s is left over: %s", "%s"}
-	lookFailed    = kind{"orphans-unknown", severityWarning, "not all of what may be left over could be found out: %s", ""}
+	lookFailed    = kind{"orphans-unknown", severityWarning, "not all of what may be left over could be found out: %s", "%s has what the daemon saw"}
 	databaseError = kind{"database", severityError, "the database cannot be read: %s", "%s"}
 )
 
@@ -157,7 +157,7 @@ func (d *Doctor) jails(ctx context.Context, uid int) (out []api.Problem) {
 		out = append(out, unjailed.problem([]any{name}, name, uid))
 	}
 	if err != nil {
-		out = append(out, jailsUnknown.problem(nil, err))
+		out = append(out, jailsUnknown.problem([]any{d.Paths.DaemonLog()}, err))
 	}
 	return out
 }
@@ -168,7 +168,11 @@ func (d *Doctor) disks(ctx context.Context, vmm string) []api.Problem {
 	}
 	driver, why, err := disk.Choose(ctx, d.Disks, disk.Auto, vmm, d.Paths.State, d.Paths.VMs())
 	if err != nil {
-		return []api.Problem{diskBroken.problem(nil, err)}
+		hint := vm.HintOf(err)
+		if hint == "" {
+			hint = "qemu-img (apt-get install qemu-utils) makes disks for QEMU; room in " + d.Paths.VMs() + ", and the right to write there, it takes in any case"
+		}
+		return []api.Problem{diskBroken.problem([]any{hint}, err)}
 	}
 	return []api.Problem{diskDriver.problem(nil, driver.Name(), why)}
 }

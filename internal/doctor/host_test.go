@@ -10,9 +10,11 @@ import (
 	"testing"
 
 	"banger/internal/api"
+	"banger/internal/inventory"
 	"banger/internal/network"
 	"banger/internal/paths"
 	"banger/internal/vm"
+	"banger/internal/vmm"
 )
 
 type net struct {
@@ -139,12 +141,15 @@ func TestSockets(t *testing.T) {
 // Each check is asked, and each problem says what it is and how bad.
 func TestCheckAsksAll(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
-	d := taking(Config{
-		Paths: paths.Under(t.TempDir()), Store: records{}, NoJail: true, NoCgroup: true,
-		Nets: []network.Driver{net{name: "bridge", err: errors.New("no")}},
-	}, false, errors.New("no VMM"))
-	problems := d.Check(t.Context())
-	for _, want := range []string{"no-jail", "network-unused", "no-cgroup", "tool-missing", "no-image"} {
+	c := Config{
+		Paths: paths.Under(t.TempDir()), Store: records{}, NoCgroup: true,
+		VMMs:      []vmm.Driver{driver{probe: vmm.Probe{Usable: true, Accel: "tcg", Why: "no KVM", Hint: "switch it on"}}},
+		Nets:      []network.Driver{net{name: "bridge", err: errors.New("no")}},
+		Unjailed:  func(context.Context) ([]string, error) { return []string{"web"}, errors.New("no /proc") },
+		Inventory: func(context.Context) ([]inventory.Finding, error) { return nil, errors.New("no light") },
+	}
+	problems := taking(c, false, nil).Check(t.Context())
+	for _, want := range []string{"emulated", "auto", "unjailed", "jails-unknown", "disk-broken", "network-unused", "no-cgroup", "tool-missing", "no-image", "orphans-unknown"} {
 		if !slices.Contains(codes(problems), want) {
 			t.Errorf("%s is not told: %q", want, codes(problems))
 		}
@@ -152,6 +157,9 @@ func TestCheckAsksAll(t *testing.T) {
 	for _, p := range problems {
 		if p.Code == "" || p.Text == "" || !slices.Contains([]string{severityError, severityWarning, severityInfo}, p.Severity) {
 			t.Errorf("%+v", p)
+		}
+		if p.Hint == "" && p.Severity != severityInfo {
+			t.Errorf("nothing to do is said of %+v", p)
 		}
 	}
 }

@@ -134,11 +134,34 @@ func TestOrdinaryUser(t *testing.T) {
 				t.Errorf("%+v", problem)
 			}
 		}
+		for _, problem := range problems {
+			if problem.Text == "" || problem.Hint == "" && problem.Severity != "info" {
+				t.Errorf("nothing to do is said of %+v", problem)
+			}
+		}
 		if n := problems["network-unused"]; !strings.Contains(n.Text, "bridge") || !strings.Contains(n.Hint, "root") {
 			t.Errorf("of the bridge doctor says %+v", n)
 		}
 		if got := p.ok("banger", "doctor", "--leaks"); strings.Contains(got, "ORPHAN") || !strings.Contains(got, "VM web is running") {
 			t.Errorf("leaks: %s", got)
+		}
+	})
+	t.Run("doctor misses a socket", func(t *testing.T) {
+		p := p.with(t)
+		var v api.VMView
+		if err := json.Unmarshal([]byte(p.ok("banger", "vm", "show", "web", "--json")), &v); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(v.Runtime.VSockPath, v.Runtime.VSockPath+".away"); err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			if err := os.Rename(v.Runtime.VSockPath+".away", v.Runtime.VSockPath); err != nil {
+				t.Error(err)
+			}
+		}()
+		if problem := p.doctor()["socket-gone"]; !strings.Contains(problem.Text, "VM web runs") || problem.Hint != "banger vm restart web makes it anew" {
+			t.Errorf("%+v", problem)
 		}
 	})
 	t.Run("the image is whole", func(t *testing.T) { p.with(t).testOwners() })

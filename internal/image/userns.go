@@ -40,7 +40,7 @@ func checkNamespace(ctx context.Context) error {
 		return ctx.Err()
 	}
 	name := ""
-	if u, uerr := user.LookupId(strconv.Itoa(os.Geteuid())); uerr == nil {
+	if u, uerr := user.Current(); uerr == nil { // of one that /etc/passwd does not know, what its login says
 		name = u.Username
 	}
 	return explainNamespace(os.DirFS("/"), name, os.Geteuid(), err, strings.TrimSpace(string(out)))
