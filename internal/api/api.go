@@ -39,11 +39,11 @@ const (
 	PathVMStats = "/v1/vms/{ref}/stats"   // GET → VMStats, of a VM in any state
 	PathVMTop   = "/v1/vms/{ref}/top"     // GET → guest.Processes
 	PathVMPorts = "/v1/vms/{ref}/ports"   // GET → VMPorts; POST PortsRequest → stream
-	PathImages  = "/v1/images"            // GET → []vm.Image
-	PathImage   = "/v1/images/{ref}"      // DELETE. {ref} is the image's name
+	PathImages  = "/v1/images"            // GET [?unused=true] → []vm.Image
+	PathImage   = "/v1/images/{ref}"      // GET → ImageView; DELETE [?digest=DIGEST]. {ref} is the image's name
 	PathBuild   = "/v1/images/build"      // POST BuildRequest → stream
-	PathKernels = "/v1/kernels"           // GET → []vm.Kernel
-	PathKernel  = "/v1/kernels/{ref}"     // DELETE. {ref} is the kernel's name
+	PathKernels = "/v1/kernels"           // GET [?unused=true] → []vm.Kernel
+	PathKernel  = "/v1/kernels/{ref}"     // GET → KernelView; DELETE [?digest=DIGEST]. {ref} is the kernel's name
 	PathImport  = "/v1/kernels/import"    // POST ImportRequest → stream
 	PathDoctor  = "/v1/doctor"            // GET → []Problem
 	PathMetrics = "/metrics"              // GET → Prometheus' text format

@@ -54,11 +54,16 @@ var withoutPoint = map[string]string{
 	"internal/handles/handles.go: replace":         "its caller passes the points; what is left half-way is cleared away at the next start, by its name",
 	"internal/host/ext4/ext4.go: Make":             "gives a temporary file its size, which an act publishes",
 	"internal/host/ext4/ext4.go: mkfs":             "fills a temporary file, which an act publishes",
+	"internal/host/ext4/repair.go: Enlarge":        "called in an act, on a file below a staging directory",
+	"internal/host/ext4/repair.go: Clear":          "likewise",
+	"internal/host/ext4/repair.go: run":            "likewise",
+	"internal/image/import.go: convert":            "called in an act",
 	"internal/host/file/copy.go: Clone":            "fills a temporary file, which an act publishes",
 	"internal/host/file/copy.go: CopySparse":       "likewise",
 	"internal/vmm/firecracker/jail.go: copyShared": "called in an act",
 	"internal/kernel/source.go: run":               "ends what it started",
 	"internal/image/bootstrap.go: hostAptOptions":  "asks apt for its configuration",
+	"internal/image/userns.go: checkNamespace":     "tries whether a namespace can be made, and leaves none",
 	"internal/vmm/firecracker/probe.go: Version":   "asks a program for its version",
 	"internal/vmm/qemu/probe.go: tryQEMU":          "asks a program for its version",
 	"internal/vmm/qemu/trial.go: trial":            "a machine without a guest that ends by itself; it makes nothing",
@@ -89,6 +94,7 @@ var withoutPoint = map[string]string{
 var outside = []string{
 	"banger/internal/cli",             // files of the user's, in `vm cp`; programs in the user's terminal
 	"banger/internal/cli/tarcopy",     // likewise
+	"banger/internal/sparse",          // likewise
 	"banger/internal/cli/sshconfig",   // likewise, for ssh-config
 	"banger/internal/guest/agent/...", // the other side of the wire
 }

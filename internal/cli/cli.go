@@ -81,7 +81,7 @@ func newVM(a *app) *cobra.Command {
 		RunE:    help,
 	}
 	cmd.AddCommand(newRun(a), newCreate(a), newStart(a), newStop(a), newRestart(a), newPause(a), newResume(a), newWait(a), newKill(a), newDelete(a),
-		newPrune(a), newReset(a), newSet(a), newRename(a), newList(a), newShow(a), newExec(a), newJobs(a), newAttach(a), newSignal(a), newSSH(a), newProxy(a), newKnownHosts(a), newCp(a),
+		newPrune(a), newReset(a), newCommit(a), newSet(a), newRename(a), newList(a), newShow(a), newExec(a), newJobs(a), newAttach(a), newSignal(a), newSSH(a), newProxy(a), newKnownHosts(a), newCp(a),
 		newLogs(a), newStats(a), newTop(a), newPorts(a))
 	return cmd
 }

@@ -101,9 +101,14 @@ func (f *fake) handler() http.Handler {
 	mux.HandleFunc("POST "+api.PathFix, f.fixObjects)
 	mux.HandleFunc("GET "+api.PathImages, f.listImages)
 	mux.HandleFunc("GET "+api.PathKernels, f.listKernels)
+	mux.HandleFunc("GET "+api.PathImage, f.showEntry("image"))
+	mux.HandleFunc("GET "+api.PathKernel, f.showEntry("kernel"))
+	mux.HandleFunc("POST "+api.PathImageTag, tagEntry("image"))
+	mux.HandleFunc("POST "+api.PathKernelTag, tagEntry("kernel"))
 	mux.HandleFunc("DELETE "+api.PathImage, f.deleteFrom("image", "VMs stand on it"))
 	mux.HandleFunc("DELETE "+api.PathKernel, f.deleteFrom("kernel", "VMs boot from it"))
 	mux.HandleFunc("POST "+api.PathBuild, f.build)
+	mux.HandleFunc("POST "+api.PathImageImport, importImage)
 	mux.HandleFunc("POST "+api.PathImport, f.imports)
 	mux.HandleFunc("GET "+api.PathVMMs, f.listVMMs)
 	mux.HandleFunc("GET "+api.PathVMM, f.showVMM)
@@ -121,6 +126,7 @@ func (f *fake) handler() http.Handler {
 	mux.HandleFunc("POST "+api.PathPause, f.pause(vm.StateRunning, vm.StatePaused))
 	mux.HandleFunc("POST "+api.PathResume, f.pause(vm.StatePaused, vm.StateRunning))
 	mux.HandleFunc("POST "+api.PathReset, f.reset)
+	mux.HandleFunc("POST "+api.PathCommit, f.commit)
 	mux.HandleFunc("PATCH "+api.PathVM, f.setSpec)
 	mux.HandleFunc("POST "+api.PathRename, f.rename)
 	mux.HandleFunc("GET "+api.PathVMWait, f.wait)
@@ -174,7 +180,7 @@ func stageEvent(r *vm.VMRecord, stage, status string) *vm.Event {
 }
 
 func (f *fake) doctor(w http.ResponseWriter, _ *http.Request) {
-	problems := []api.Problem{{Code: "emulated", Severity: "warning", Text: "qemu runs VMs under software emulation: KVM opens but does not work", Hint: "expect them to be slow"}}
+	problems := []api.Problem{{Code: "emulated", Severity: "warning", Text: "VMs run under software emulation: KVM opens but does not work", Hint: "expect them to be slow"}}
 	if os.Getenv("FAKE_DAEMON") == "sick" {
 		problems = append(problems, api.Problem{Code: "vmm-missing", Severity: "error", Text: "QEMU is missing", Hint: "install it"})
 	}

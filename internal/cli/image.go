@@ -16,13 +16,13 @@ import (
 func newImage(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "image",
-		Short:   "Build, list and delete images, the root file systems of VMs",
-		Long:    "Build, list and delete images, the root file systems of VMs.",
+		Short:   "Build, import, list, tag and delete images, the root file systems of VMs",
+		Long:    "Build, import, list, tag and delete images, the root file systems of VMs.",
 		Example: "  banger image build debian-bookworm\n  banger image list",
 		Args:    group,
 		RunE:    help,
 	}
-	cmd.AddCommand(newImageBuild(a), newImageDelete(a), newImageList(a))
+	cmd.AddCommand(newImageBuild(a), newImageDelete(a), newImageImport(a), newImageList(a), newImagePrune(a), newImageShow(a), newImageTag(a))
 	return cmd
 }
 

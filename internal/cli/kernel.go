@@ -21,13 +21,13 @@ import (
 func newKernel(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "kernel",
-		Short:   "Import, list and delete guest kernels",
-		Long:    "Import, list and delete guest kernels, each with its modules.",
+		Short:   "Import, list, tag and delete guest kernels",
+		Long:    "Import, list, tag and delete guest kernels, each with its modules.",
 		Example: "  banger kernel import\n  banger kernel list",
 		Args:    group,
 		RunE:    help,
 	}
-	cmd.AddCommand(newKernelImport(a), newKernelDelete(a), newKernelList(a))
+	cmd.AddCommand(newKernelImport(a), newKernelDelete(a), newKernelList(a), newKernelPrune(a), newKernelShow(a), newKernelTag(a))
 	return cmd
 }
 

@@ -9,31 +9,6 @@ import (
 	"banger/internal/api/client"
 )
 
-// library is what images and kernels have in common.
-type library struct {
-	noun   string // "image"
-	list   func(context.Context, *client.Client) (names []string, err error)
-	remove func(ctx context.Context, c *client.Client, name string) error
-}
-
-var (
-	imageLibrary = library{"image", func(ctx context.Context, c *client.Client) (names []string, err error) {
-		images, err := c.Images(ctx)
-		for _, i := range images {
-			names = append(names, i.Name)
-		}
-		return names, err
-	}, func(ctx context.Context, c *client.Client, name string) error { return c.DeleteImage(ctx, name) }}
-
-	kernelLibrary = library{"kernel", func(ctx context.Context, c *client.Client) (names []string, err error) {
-		kernels, err := c.Kernels(ctx)
-		for _, k := range kernels {
-			names = append(names, k.Name)
-		}
-		return names, err
-	}, func(ctx context.Context, c *client.Client, name string) error { return c.DeleteKernel(ctx, name) }}
-)
-
 func newImageDelete(a *app) *cobra.Command {
 	return deleteCommand(a, imageLibrary, &cobra.Command{
 		Short: "Delete images that no VM stands on",
@@ -89,7 +64,7 @@ func deleteCommand(a *app, l library, cmd *cobra.Command) *cobra.Command {
 			}
 			errs := make([]error, len(names))
 			for i, name := range names { // in turn: two names may be of the same files
-				errs[i] = l.remove(ctx, c, name)
+				errs[i] = l.remove(ctx, c, name, "")
 			}
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
@@ -98,17 +73,4 @@ func deleteCommand(a *app, l library, cmd *cobra.Command) *cobra.Command {
 		})
 	}
 	return cmd
-}
-
-// completeLibrary completes names. It starts no daemon.
-func (a *app) completeLibrary(l library) cobra.CompletionFunc {
-	return func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
-		c, _, err := a.connectRunning()
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		defer c.Close()
-		names, _ := l.list(cmd.Context(), c)
-		return slices.DeleteFunc(names, func(n string) bool { return slices.Contains(args, n) }), cobra.ShellCompDirectiveNoFileComp
-	}
 }

@@ -139,6 +139,10 @@ func (d snapDisks) drop(ctx context.Context, path string) error {
 	return nil
 }
 
+func (d snapDisks) Flatten(ctx context.Context, o disk.Overlay, dst string) error {
+	return disk.FlattenError(o, file.Copy(ctx, dst, o.Path))
+}
+
 func (d snapDisks) Remove(ctx context.Context, o disk.Overlay) error {
 	if err := d.Detach(ctx, o); err != nil {
 		return err

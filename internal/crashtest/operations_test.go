@@ -68,6 +68,12 @@ func importKernel(r *run) answer {
 	return r.call("POST", api.PathImport, api.ImportRequest{Name: "mine", Source: filepath.Join(r.w.source, "vmlinux")})
 }
 
+func importImage(file string) func(*run) answer {
+	return func(r *run) answer {
+		return r.call("POST", api.PathImageImport, api.ImageImportRequest{Name: "second", Source: filepath.Join(r.w.source, file)})
+	}
+}
+
 func install(r *run) answer {
 	return r.call("POST", "/v1/vmms/firecracker/install", api.InstallRequest{From: r.w.source})
 }
@@ -194,6 +200,14 @@ func operations() []operation {
 		{name: "delete, paused", settles: true, covers: []string{"vm-delete"}, before: makePaused, do: remove, kept: gone},
 		{name: "reset", resets: true, covers: []string{"vm-reset"}, before: makeStopped, do: reset(false), kept: wasReset},
 		{name: "reset, running", resets: true, covers: []string{"vm-reset"}, before: makeRunning, do: reset(true), kept: wasReset},
+		{name: "commit", covers: []string{"vm-commit"}, before: makeStopped, do: func(r *run) answer {
+			return r.call("POST", "/v1/vms/web/commit", api.CommitRequest{Image: "second"})
+		}, kept: func(r *run, a answer) error {
+			if err := stopped(r, answer{acked: true}); err != nil {
+				return err
+			}
+			return imageThere("second")(r, a)
+		}},
 		{name: "prune", settles: true, covers: []string{"vm-delete"}, before: makeStopped, do: func(r *run) answer {
 			return r.call(http.MethodDelete, "/v1/vms/web?if=stopped", struct{}{})
 		}, kept: gone},
@@ -204,6 +218,8 @@ func operations() []operation {
 		{name: "the VMM dies, and its policy restarts it", settles: true, before: makeRestarted, do: restartedAfter, kept: wanted},
 		{name: "image build", library: true, covers: []string{"image-build"}, do: build("second", false), kept: imageThere("second")},
 		{name: "image build over one in use", library: true, covers: []string{"image-build"}, before: makeStopped, do: build(vm.DefaultImage, true), kept: imageThere(vm.DefaultImage)},
+		{name: "image import of a tar", library: true, covers: []string{"image-import"}, do: importImage("root.tar"), kept: imageThere("second")},
+		{name: "image import of a disk", library: true, covers: []string{"image-import"}, do: importImage("root.ext4"), kept: imageThere("second")},
 		{name: "kernel import", library: true, covers: []string{"kernel-import"}, do: importKernel, kept: func(r *run, a answer) error {
 			k, err := r.daemon.Kernels.Get(context.Background(), "mine")
 			if err == nil {

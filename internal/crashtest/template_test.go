@@ -103,7 +103,15 @@ func imageSteps() *image.Steps {
 		},
 		Unpack: func(_ context.Context, r io.Reader, tree string) error {
 			b, err := io.ReadAll(r)
-			return errors.Join(err, os.WriteFile(filepath.Join(tree, "packages"), b, 0o600))
+			return errors.Join(err, os.Mkdir(filepath.Join(tree, "etc"), 0o755), os.WriteFile(filepath.Join(tree, "packages"), b, 0o600))
+		},
+		Settle: func(_ context.Context, root string, _ bool) (string, error) {
+			f, err := os.OpenFile(root, os.O_APPEND|os.O_WRONLY, 0)
+			if err != nil {
+				return "", err
+			}
+			_, err = f.WriteString("settled\n")
+			return "/sbin/init", errors.Join(err, f.Close())
 		},
 		Format: func(_ context.Context, _, root string) error { return os.WriteFile(root, []byte("root"), 0o600) },
 	}

@@ -52,7 +52,7 @@ func TestTheProofOfKVMHoldsItsKernel(t *testing.T) {
 			t.Fatalf("whole %v: %v", whole, err)
 		}
 		if whole {
-			if err := kernels.Delete(t.Context(), k.Name); vm.CodeOf(err) != vm.CodeConflict {
+			if err := kernels.Delete(t.Context(), k.Name, ""); vm.CodeOf(err) != vm.CodeConflict {
 				t.Errorf("deleted while it is booted: %v", err)
 			}
 			if _, err := os.Stat(b.Kernel); err != nil {
@@ -60,7 +60,7 @@ func TestTheProofOfKVMHoldsItsKernel(t *testing.T) {
 			}
 			b.Done()
 		}
-		if err := kernels.Delete(t.Context(), k.Name); err != nil {
+		if err := kernels.Delete(t.Context(), k.Name, ""); err != nil {
 			t.Errorf("whole %v, afterwards: %v", whole, err)
 		}
 	}

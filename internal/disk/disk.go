@@ -45,6 +45,10 @@ type Driver interface {
 	// Detach releases kernel objects and keeps the content. Detaching what is not attached is success.
 	Detach(ctx context.Context, o Overlay) error
 
+	// Flatten writes all that a detached overlay holds into dst, a file that is there and empty: a raw disk of the image's size,
+	// which needs neither. Nobody attaches the overlay meanwhile; what comes of it then is not told. One that was never made is
+	// vm.CodeNotFound, one that is damaged CodeCorrupt.
+	Flatten(ctx context.Context, o Overlay, dst string) error
 	// Remove detaches and deletes. Removing what is absent is success.
 	Remove(ctx context.Context, o Overlay) error
 }

@@ -30,6 +30,15 @@ type box struct {
 	banger string
 }
 
+// beside has a test run while others do, as many as there are processors: a guest under emulation keeps one busy, and who waits
+// for it none. Each has a root of its own. In the lab whatever is on the host is the test's, and there is one at a time.
+func beside(t *testing.T) {
+	t.Helper()
+	if !testhost.Alone() {
+		t.Parallel()
+	}
+}
+
 // newBox also checks, at the end, that nothing of the root is left: no VM, no process, no socket.
 func newBox(t testing.TB) *box {
 	t.Helper()

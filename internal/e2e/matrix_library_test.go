@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"archive/tar"
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -25,22 +27,38 @@ echo made >"$TMPDIR/made/etc/mark"
 exec tar --create --directory="$TMPDIR/made" --sort=name --mtime=@0 .
 `
 
-// librarySource puts the bootstrapper where a daemon finds it first, and makes a file to import a kernel from.
-func librarySource(t *testing.T) (kernel string) {
+// librarySource puts the bootstrapper where a daemon finds it first, and makes files to import a kernel and an image from.
+func librarySource(t *testing.T) (kernel, root string) {
 	t.Helper()
 	dir := testhost.Dir(t)
-	kernel = filepath.Join(dir, "vmlinux")
-	for path, content := range map[string][]byte{filepath.Join(dir, "mmdebstrap"): []byte(bootstrapper), kernel: crashtest.Vmlinux()} {
+	kernel, root = filepath.Join(dir, "vmlinux"), filepath.Join(dir, "root.tar")
+	for path, content := range map[string][]byte{filepath.Join(dir, "mmdebstrap"): []byte(bootstrapper), kernel: crashtest.Vmlinux(), root: markedTar(t)} {
 		if err := os.WriteFile(path, content, 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
-	return kernel
+	return kernel, root
+}
+
+// markedTar is what the bootstrapper makes, as far as this test looks.
+func markedTar(t *testing.T) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	const mark = "made\n"
+	err := w.WriteHeader(&tar.Header{Name: "etc/mark", Mode: 0o644, Size: int64(len(mark))})
+	if err == nil {
+		_, err = w.Write([]byte(mark))
+	}
+	if err := errors.Join(err, w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
 }
 
 // libraryOperations make and delete what VMs stand on. None does: that those are refused others test.
-func libraryOperations(source string) []operation {
+func libraryOperations(source, root string) []operation {
 	build := []string{"image", "build", "-q", "--name", tiny}
 	imports := []string{"kernel", "import", "-q", "--name", tiny, source}
 	made := func(args []string) func(*matrix, *testing.T) {
@@ -55,6 +73,7 @@ func libraryOperations(source string) []operation {
 	}
 	all := []operation{
 		{name: "image build", args: build, prepare: gone("image")},
+		{name: "image import", args: []string{"image", "import", "-q", "--force", "--name", tiny, root}, prepare: gone("image")},
 		{name: "image delete", args: []string{"image", "delete", tiny}, prepare: made(build)},
 		{name: "kernel import", args: imports, prepare: gone("kernel")},
 		{name: "kernel delete", args: []string{"kernel", "delete", tiny}, prepare: made(imports)},

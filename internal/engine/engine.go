@@ -15,6 +15,7 @@ import (
 	"banger/internal/disk"
 	"banger/internal/handles"
 	"banger/internal/host/cgroup"
+	"banger/internal/image"
 	"banger/internal/kernel"
 	"banger/internal/network"
 	"banger/internal/paths"
@@ -33,6 +34,10 @@ type Images interface {
 	Use(ctx context.Context, name string, report vm.Report) (i vm.Image, release func(), err error)
 	// RootPath is the shared, never written ext4 file of an image.
 	RootPath(digest string) string
+	// Adopt makes an image of a root disk, which fill writes to an empty file.
+	Adopt(ctx context.Context, o image.AdoptOptions, fill func(ctx context.Context, root string) error, report vm.Report) (vm.Image, error)
+	// Sweep removes an image that no name and no VM has any more.
+	Sweep(ctx context.Context, digest string) error
 }
 
 // Kernels is what the engine needs of internal/kernel.
@@ -44,6 +49,8 @@ type Kernels interface {
 	Use(ctx context.Context, name string, report vm.Report) (k vm.Kernel, release func(), err error)
 	// Boot returns the files that boot a kernel.
 	Boot(ctx context.Context, digest string) (kernel.Boot, error)
+	// Sweep removes a kernel that no name and no VM has any more.
+	Sweep(ctx context.Context, digest string) error
 }
 
 // Cgroups gives each VM a cgroup of its own: cgroup.Tree, whose contract it is.

@@ -216,6 +216,11 @@ func (w *worker) remove(ctx context.Context, r vm.VMRecord) error {
 	}
 	err = w.e.Store.DeleteVM(ctx, r.ID)
 	w.e.settleNetwork(ctx, r)
+	if err == nil { // what is left of these goes when the daemon is started next, and is not the VM's
+		if serr := errors.Join(w.e.Images.Sweep(ctx, r.ImageDigest), w.e.Kernels.Sweep(ctx, r.KernelDigest)); serr != nil {
+			w.e.Log.Warn("what a VM stood on is left", "vm", r.Name, "error", serr)
+		}
+	}
 	return err
 }
 

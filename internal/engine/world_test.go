@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"banger/internal/api"
 	"banger/internal/disk"
 	"banger/internal/handles"
+	"banger/internal/image"
 	"banger/internal/kernel"
 	"banger/internal/network"
 	"banger/internal/network/none"
@@ -45,6 +47,7 @@ type faults struct {
 	detach, removeNet error
 	remove            error // of a system disk
 	workDisk          error
+	flattening        func() // called when a disk has been read, if not nil
 
 	detaching, mayDetach chan struct{} // not nil: a detach says that it is there, and waits
 }
@@ -111,6 +114,19 @@ func (d *daemon) kill() {
 // images and kernels are libraries with one entry each.
 type images struct{ w *world }
 
+// Adopt has fill write a file, and keeps what is in it.
+func (i images) Adopt(ctx context.Context, o image.AdoptOptions, fill func(context.Context, string) error, _ vm.Report) (vm.Image, error) {
+	root := filepath.Join(i.w.paths.State, "adopted")
+	if err := errors.Join(os.WriteFile(root, nil, 0o600), fill(ctx, root)); err != nil {
+		return vm.Image{}, fmt.Errorf("%s: %w", o.What, err)
+	}
+	return vm.Image{Name: o.Name, Source: o.Source, Env: o.Env}, nil
+}
+
+func (images) Sweep(context.Context, string) error { return nil }
+
+func (kernels) Sweep(context.Context, string) error { return nil }
+
 func (i images) RootPath(string) string { return filepath.Join(i.w.paths.Images(), "x", "root.ext4") }
 
 func (i images) Known(_ context.Context, name string) error {
@@ -159,6 +175,14 @@ func (d faultyDisk) Detach(ctx context.Context, o disk.Overlay) error {
 		<-f.mayDetach
 	}
 	return d.Driver.Detach(ctx, o)
+}
+
+func (d faultyDisk) Flatten(ctx context.Context, o disk.Overlay, dst string) error {
+	err := d.Driver.Flatten(ctx, o, dst)
+	if f := d.w.faults.flattening; f != nil {
+		f()
+	}
+	return err
 }
 
 func (d faultyDisk) Remove(ctx context.Context, o disk.Overlay) error {

@@ -4,18 +4,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
-	"os"
-	"path/filepath"
-	"regexp"
 	"sync"
-	"time"
 
-	"banger/internal/act"
-	"banger/internal/host/file"
 	"banger/internal/vm"
 )
 
@@ -28,18 +20,18 @@ type BuildOptions struct {
 	Force    bool     // build even if the image is there; VMs keep the old one
 }
 
-var namePattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$`)
-
 // tools are the steps that run programs of the host; tests put others in their place.
 type tools struct {
 	bootstrap func(ctx context.Context, r recipe, mirror, tmp string, tar io.Writer, step func(string)) error
 	unpack    func(ctx context.Context, tar io.Reader, tree string) error
 	format    func(ctx context.Context, tree, root string) error
+	ready     func(k kind) error
+	settle    func(ctx context.Context, root string, cleared bool) (init string, err error)
 	remove    func(ctx context.Context, stage string) error
 }
 
 func hostTools() tools {
-	return tools{bootstrap: bootstrap, unpack: unpack, format: format, remove: remove}
+	return tools{bootstrap: bootstrap, unpack: unpack, format: format, ready: ready, settle: settle, remove: remove}
 }
 
 // Build makes an image. One that is there and was built with the same packages is returned as it is, unless forced;
@@ -58,9 +50,8 @@ func (l *Library) Build(ctx context.Context, o BuildOptions, report vm.Report) (
 	if !ok {
 		return vm.Image{}, vm.Errorf(vm.CodeNotFound, "no recipe is named %q", o.Recipe).WithHint("%s", l.known(ctx))
 	}
-	if !namePattern.MatchString(o.Name) {
-		return vm.Image{}, vm.Errorf(vm.CodeInvalid, "image name %q is not usable", o.Name).
-			WithHint("use 1 to 63 of a-z, 0-9, '.', '_' and '-', beginning and ending with a letter or digit")
+	if err := l.names().CheckName(o.Name); err != nil {
+		return vm.Image{}, err
 	}
 	r = r.with(l.cfg.Packages...).with(o.Packages...)
 	if o.Mirror == "" {
@@ -91,55 +82,22 @@ func (l *Library) Build(ctx context.Context, o BuildOptions, report vm.Report) (
 			note(vm.Event{Kind: "note", Name: o.Name, Stage: "image", Text: text})
 		})
 		if err != nil {
-			return vm.Image{}, buildError(o.Name, l.cfg.Dir, err)
+			return vm.Image{}, explain("build image "+o.Name, l.cfg.Dir, err)
 		}
 		return img, nil
 	})
 }
 
-// build makes, publishes and records one image. Whatever happens, its staging directory is gone when it returns.
-func (l *Library) build(ctx context.Context, r recipe, o BuildOptions, step func(string)) (img vm.Image, err error) {
-	stage, err := l.stage(ctx)
-	if err != nil {
-		return vm.Image{}, err
-	}
-	defer func() {
-		// Its own time: the build's may have been cancelled.
-		rmCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
-		defer cancel()
-		err = errors.Join(err, l.tools.remove(rmCtx, stage))
-		l.release(stage)
-	}()
-	var tmp, tree, out = filepath.Join(stage, "tmp"), filepath.Join(stage, "tree"), filepath.Join(stage, "out")
-	for _, dir := range []string{tmp, tree, out} {
-		if err := act.Do(ctx, "staging.directory", func() error { return os.Mkdir(dir, 0o755) }); err != nil {
-			return vm.Image{}, err
+// build makes, publishes and records one image.
+func (l *Library) build(ctx context.Context, r recipe, o BuildOptions, step func(string)) (vm.Image, error) {
+	img := vm.Image{Name: o.Name, Env: []string{"LANG=C.UTF-8"}, Source: r.source()}
+	return l.make(ctx, img, l.cfg.Records.PutImage, func(ctx context.Context, s *staged) error {
+		tmp, err := s.directory(ctx, "tmp")
+		if err != nil {
+			return err
 		}
-	}
-	var digest string
-	err = act.Do(ctx, "staging.tree", func() (err error) {
-		digest, err = l.fill(ctx, r, o.Mirror, tmp, tree, step)
-		return err
+		return l.fromTree(ctx, s, step, func(tree string) (string, error) { return l.fill(ctx, r, o.Mirror, tmp, tree, step) })
 	})
-	if err != nil {
-		return vm.Image{}, err
-	}
-	img = vm.Image{
-		Name: o.Name, Digest: digest, CreatedAt: time.Now().UTC().Truncate(time.Millisecond),
-		Env: []string{"LANG=C.UTF-8"}, Source: r.source(),
-	}
-	if img.Init, err = initOf(tree); err != nil {
-		return vm.Image{}, err
-	}
-	step("making the root disk")
-	root := filepath.Join(out, rootFile)
-	if err := act.Do(ctx, "staging.root", func() error { return l.tools.format(ctx, tree, root) }); err != nil {
-		return vm.Image{}, err
-	}
-	if err := finish(ctx, root, out, &img); err != nil {
-		return vm.Image{}, err
-	}
-	return img, l.publish(ctx, out, img)
 }
 
 // fill bootstraps the tree and returns the digest of the tar stream, which is never a file.
@@ -172,91 +130,4 @@ func (l *Library) fill(ctx context.Context, r recipe, mirror, tmp, tree string, 
 		return "", err
 	}
 	return digestPrefix + hex.EncodeToString(hash.Sum(nil)), nil
-}
-
-// finish measures and describes the root disk, and brings both files to the disk.
-func finish(ctx context.Context, root, out string, img *vm.Image) error {
-	if err := act.Do(ctx, "staging.root.mode", func() error { return os.Chmod(root, 0o444) }); err != nil {
-		return err
-	}
-	if err := file.Sync(root); err != nil {
-		return err
-	}
-	var err error
-	if img.Size, err = file.Allocated(root); err != nil {
-		return err
-	}
-	b, err := json.MarshalIndent(img, "", "  ")
-	if err != nil {
-		return err
-	}
-	record := filepath.Join(out, recordFile)
-	if err := act.Do(ctx, "staging.description", func() error { return os.WriteFile(record, append(b, '\n'), 0o644) }); err != nil {
-		return err
-	}
-	return file.Sync(record)
-}
-
-// publish moves the finished directory to its digest's place and records the image. A directory that is there already
-// holds the same content and may be in use: it stays.
-func (l *Library) publish(ctx context.Context, out string, img vm.Image) error {
-	dir := l.dir(img.Digest)
-	release, err := l.uses.Hold(ctx, img.Digest) // else the files could be found there and be deleted before the record
-	if err != nil {
-		return err
-	}
-	defer release()
-	l.claim(dir)
-	defer l.release(dir)
-	_, err = os.Stat(l.RootPath(img.Digest))
-	fresh := err != nil
-	if fresh {
-		if err := act.Do(ctx, "image.remove", func() error { return os.RemoveAll(dir) }); err != nil { // damaged: without its root
-			return err
-		}
-		if err := file.Publish(ctx, "image", out, dir); err != nil {
-			return err
-		}
-	}
-	if err := l.cfg.Records.PutImage(ctx, img); err != nil {
-		if fresh {
-			err = errors.Join(err, act.Do(ctx, "image.remove", func() error { return os.RemoveAll(dir) }))
-		}
-		return fmt.Errorf("record image %s: %w", img.Digest, err)
-	}
-	return nil
-}
-
-const stagePrefix = ".staging-"
-
-// stage makes a new staging directory. Reconcile keeps its hands off it until release.
-func (l *Library) stage(ctx context.Context) (string, error) {
-	if err := act.Do(ctx, "directory", func() error { return os.MkdirAll(l.cfg.Dir, 0o755) }); err != nil {
-		return "", err
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	var dir string
-	err := act.Do(ctx, "staging", func() (err error) {
-		dir, err = os.MkdirTemp(l.cfg.Dir, stagePrefix)
-		return err
-	})
-	if err != nil {
-		return "", err
-	}
-	l.busy[filepath.Base(dir)] = true
-	// apt drops root for downloads and must reach the tree.
-	return dir, act.Do(ctx, "staging.mode", func() error { return os.Chmod(dir, 0o755) })
-}
-
-func (l *Library) claim(dir string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.busy[filepath.Base(dir)] = true
-}
-
-func (l *Library) release(dir string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	delete(l.busy, filepath.Base(dir))
 }

@@ -103,15 +103,15 @@ func (c command) prepare(ctx context.Context, stderr io.Writer) *exec.Cmd {
 	return cmd
 }
 
-// buildError gives a failed step its code and its hint.
-func buildError(name, dir string, err error) error {
+// explain says what was being done when a step failed, and gives that its code and its hint.
+func explain(what, dir string, err error) error {
 	if file.NoSpace(err) {
-		return vm.Errorf(vm.CodeNoSpace, "build image %s: %w", name, err).WithHint("a build needs about 1 GB on the file system of %s", dir)
+		return vm.Errorf(vm.CodeNoSpace, "%s: %w", what, err).WithHint("it needs about 1 GB, or twice what the image holds, on the file system of %s", dir)
 	}
 	if errors.Is(err, context.Canceled) {
-		return vm.Errorf(vm.CodeCanceled, "build image %s: %w", name, err)
+		return vm.Errorf(vm.CodeCanceled, "%s: %w", what, err)
 	}
-	return fmt.Errorf("build image %s: %w", name, err)
+	return fmt.Errorf("%s: %w", what, err)
 }
 
 // lines is a writer that hands on whole lines and keeps the last ones.

@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 
 	"banger/internal/act"
-	"banger/internal/inventory"
+	"banger/internal/catalog"
 	"banger/internal/vm"
 )
 
@@ -31,53 +31,52 @@ func (l *Library) Use(ctx context.Context, name string, report vm.Report) (img v
 	}
 }
 
-// Delete removes the image of that name, and its files when no other name has them. vm.CodeNotFound when there is none;
-// vm.CodeConflict while VMs stand on it, whether they run or not, or one is being made from it.
-func (l *Library) Delete(ctx context.Context, name string) error {
-	what := "delete image " + name
-	img, err := l.cfg.Records.ImageByName(ctx, name)
-	if vm.CodeOf(err) == vm.CodeNotFound {
-		return vm.Errorf(vm.CodeNotFound, "%s: there is none of that name", what).WithHint("banger image list shows those there are")
-	}
-	if err != nil {
-		return fmt.Errorf("%s: %w", what, err)
-	}
-	// From here to the end nobody begins to use the digest: not even its next build, which would find the files still there.
-	done, ok := l.uses.Take(img.Digest)
-	if !ok {
-		return vm.Errorf(vm.CodeConflict, "%s: a VM is being created from it, or it is just being built or deleted", what).WithHint("try again when that has ended")
-	}
-	defer done()
-	if l.cfg.Pinned != nil {
-		if _, err := l.cfg.Pinned(ctx); err != nil { // VMs may stand on it of which no record tells
-			return vm.Errorf(vm.CodeOf(err), "%s: find the images of VMs: %w", what, err).WithHint("%s", vm.HintOf(err))
-		}
-	}
-	dir := l.dir(img.Digest)
-	away := filepath.Join(l.cfg.Dir, stagePrefix+filepath.Base(dir))
-	l.claim(dir) // nor are these orphans, once the row is gone
-	defer l.release(dir)
-	l.claim(away)
-	defer l.release(away)
-	users, last, err := l.cfg.Records.DeleteImage(ctx, name, img.Digest)
-	if err != nil {
-		return vm.Errorf(vm.CodeOf(err), "%s: %w", what, err).WithHint("%s", vm.HintOf(err))
-	}
-	if len(users) > 0 {
-		return vm.Errorf(vm.CodeConflict, "%s: VMs stand on it: %s", what, inventory.Names(users)).WithHint("delete these VMs first: banger vm delete NAME")
-	}
-	if !last || !digestDir.MatchString(filepath.Base(dir)) {
-		return nil
-	}
-	if err := l.discard(context.WithoutCancel(ctx), dir, away); err != nil {
-		return fmt.Errorf("%s: its name is gone, its files go when the daemon is started next: %w", what, err)
-	}
-	return nil
+// Delete removes the image of that name, and its files when no other name has them. only, unless empty, is the digest that it
+// must have. vm.CodeNotFound when there is none; vm.CodeConflict while VMs stand on it, whether they run or not, or one is
+// being made from it.
+func (l *Library) Delete(ctx context.Context, name, only string) error {
+	return l.names().Delete(ctx, name, only)
 }
 
-// discard deletes an image's directory. It loses its name first, to away: what is half removed must not look like an image.
-// That takes no room, which may be what is wanted.
-func (l *Library) discard(ctx context.Context, dir, away string) error {
+// Sweep removes the files of a digest that no name and no VM has any more.
+func (l *Library) Sweep(ctx context.Context, digest string) error {
+	return l.names().Sweep(ctx, digest)
+}
+
+// names are those of the images.
+func (l *Library) names() *catalog.Catalog {
+	return &catalog.Catalog{
+		Noun: "image", Stand: "VMs stand on it", Busy: "a VM is being created from it, or it is just being built or deleted",
+		Digest: func(ctx context.Context, name string) (string, error) {
+			img, err := l.cfg.Records.ImageByName(ctx, name)
+			return img.Digest, err
+		},
+		Users: l.cfg.Records.ImageUsers, Drop: l.cfg.Records.DeleteImage, Copy: l.copyName,
+		Pinned: l.cfg.Pinned, Claim: l.claimAll, Discard: l.discard, Uses: &l.uses,
+	}
+}
+
+// away is where the directory of a digest goes before it is deleted.
+func (l *Library) away(digest string) string {
+	return filepath.Join(l.cfg.Dir, stagePrefix+filepath.Base(l.dir(digest)))
+}
+
+func (l *Library) claimAll(digest string) (end func()) {
+	l.claim(l.dir(digest))
+	l.claim(l.away(digest))
+	return func() {
+		l.release(l.dir(digest))
+		l.release(l.away(digest))
+	}
+}
+
+// discard deletes an image's directory. It loses its name first: what is half removed must not look like an image. That
+// takes no room, which may be what is wanted.
+func (l *Library) discard(ctx context.Context, digest string) error {
+	dir, away := l.dir(digest), l.away(digest)
+	if !digestDir.MatchString(filepath.Base(dir)) { // a row that named no directory
+		return nil
+	}
 	err := act.Do(ctx, "image.remove", func() error { return os.Rename(dir, away) })
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil

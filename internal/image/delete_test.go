@@ -15,7 +15,7 @@ import (
 // deletes tells what Delete of name has to answer; an empty code is success.
 func deletes(t *testing.T, l *Library, name string, code vm.Code, words ...string) {
 	t.Helper()
-	err := l.Delete(t.Context(), name)
+	err := l.Delete(t.Context(), name, "")
 	if code == "" && err != nil || code != "" && (err == nil || vm.CodeOf(err) != code) {
 		t.Errorf("%s: %v (code %s), want code %q", name, err, vm.CodeOf(err), code)
 	}

@@ -29,6 +29,10 @@ type Records interface {
 	// DeleteImage removes a name in one transaction, unless VMs are of the digest: it returns their names then. last says
 	// that no other name has the digest.
 	DeleteImage(ctx context.Context, name, digest string) (users []string, last bool, err error)
+	// AddImage is PutImage for a name that none has: vm.CodeExists.
+	AddImage(ctx context.Context, i vm.Image) error
+	// ImageUsers are the names and the VMs that have a digest.
+	ImageUsers(ctx context.Context, digest string) (names, vms []string, err error)
 }
 
 // Config wires a Library.
@@ -63,13 +67,16 @@ type Steps struct {
 	Bootstrap func(ctx context.Context, packages []string, tar io.Writer) error // writes the tree as a tar stream
 	Unpack    func(ctx context.Context, tar io.Reader, tree string) error
 	Format    func(ctx context.Context, tree, root string) error // makes the file root a disk with the content of tree
+	// Settle makes a disk from elsewhere one that VMs can stand on, and returns the path of its init; cleared = without what makes
+	// a machine itself.
+	Settle func(ctx context.Context, root string, cleared bool) (init string, err error)
 }
 
 func toolsOf(s *Steps) tools {
 	if s == nil {
 		return hostTools()
 	}
-	t := tools{unpack: s.Unpack, format: s.Format, remove: remove}
+	t := tools{unpack: s.Unpack, format: s.Format, ready: func(kind) error { return nil }, settle: s.Settle, remove: remove}
 	t.bootstrap = func(ctx context.Context, r recipe, _, _ string, tar io.Writer, _ func(string)) error {
 		return s.Bootstrap(ctx, r.packages, tar)
 	}

@@ -12,6 +12,7 @@ import (
 const (
 	rootSize  = 8 << 30 // bytes, sparse; what a VM can put on its root beside the image's own files
 	rootLabel = "banger-root"
+	ownInit   = "/sbin/init" // an image's own init system, where it has one
 )
 
 // asRoot puts a command into a user namespace where the daemon's user is root and its subordinate ids are everybody
@@ -20,6 +21,10 @@ func asRoot(args ...string) []string {
 	if os.Geteuid() == 0 {
 		return args
 	}
+	return asUserRoot(args...)
+}
+
+func asUserRoot(args ...string) []string {
 	return append([]string{"unshare", "--user", "--map-root-user", "--map-auto", "--"}, args...)
 }
 
@@ -32,9 +37,11 @@ func unpack(ctx context.Context, tar io.Reader, tree string) error {
 	args := []string{
 		"tar", "--extract", "--file=-", "--directory=" + tree, "--numeric-owner", "--same-owner", "--preserve-permissions",
 		"--xattrs", "--xattrs-include=*", "--delay-directory-restore",
+		// By this file programs, systemd among them, take a machine for a container of Docker's.
+		"--anchored", "--exclude=./.dockerenv", "--exclude=.dockerenv",
 	}
 	if os.Geteuid() != 0 {
-		args = append(args, "--anchored", "--exclude=./dev/*")
+		args = append(args, "--exclude=./dev/*", "--exclude=dev/*")
 	}
 	return command{args: asRoot(args...), stdin: tar}.run(ctx)
 }
@@ -77,8 +84,8 @@ func initOf(tree string) (string, error) {
 		return "", err
 	}
 	defer func() { _ = root.Close() }()
-	if _, err := root.Lstat("sbin/init"); err != nil {
+	if _, err := root.Lstat(ownInit[1:]); err != nil {
 		return "", nil
 	}
-	return "/sbin/init", nil
+	return ownInit, nil
 }

@@ -65,6 +65,25 @@ func (m *memory) DeleteImage(_ context.Context, name, digest string) (users []st
 	return nil, true, nil
 }
 
+func (m *memory) AddImage(ctx context.Context, i vm.Image) error {
+	if _, err := m.ImageByName(ctx, i.Name); err == nil {
+		return vm.Errorf(vm.CodeExists, "an image named %s exists", i.Name)
+	}
+	return m.PutImage(ctx, i)
+}
+
+func (m *memory) ImageUsers(ctx context.Context, digest string) (names, vms []string, err error) {
+	all, err := m.Images(ctx)
+	for _, i := range all {
+		if i.Digest == digest {
+			names = append(names, i.Name)
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return names, m.users[digest], err
+}
+
 func (m *memory) Images(context.Context) ([]vm.Image, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -100,11 +119,13 @@ type builder struct {
 	hold    chan struct{} // builds wait until it is closed, if not nil
 	init    bool          // the tree has /sbin/init
 
-	bootstrapErr, unpackErr, formatErr error
+	cleared atomic.Bool // what settle was told last
+
+	bootstrapErr, unpackErr, formatErr, settleErr error
 }
 
 func (b *builder) tools() tools {
-	return tools{bootstrap: b.bootstrap, unpack: b.unpack, format: b.format, remove: func(_ context.Context, s string) error { return os.RemoveAll(s) }}
+	return tools{bootstrap: b.bootstrap, unpack: b.unpack, format: b.format, ready: func(kind) error { return nil }, settle: b.settle, remove: func(_ context.Context, s string) error { return os.RemoveAll(s) }}
 }
 
 func (b *builder) bootstrap(ctx context.Context, r recipe, _, tmp string, w io.Writer, step func(string)) error {
@@ -151,6 +172,22 @@ func (b *builder) format(_ context.Context, tree, root string) error {
 	}
 	body, err := os.ReadFile(filepath.Join(tree, "f"))
 	return errors.Join(err, os.WriteFile(root, body, 0o600))
+}
+
+// settle notes what it was given beside the disk.
+func (b *builder) settle(_ context.Context, root string, cleared bool) (string, error) {
+	if b.settleErr != nil {
+		return "", b.settleErr
+	}
+	b.cleared.Store(cleared)
+	st, err := os.Stat(root)
+	if err == nil && st.Size() == 0 {
+		err = errors.New("the disk is empty")
+	}
+	if b.init {
+		return "/sbin/init", err
+	}
+	return "", err
 }
 
 func newTest(t *testing.T) (*Library, *builder, *memory) {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 
+	"banger/internal/compressed"
 	"banger/internal/vm"
 )
 
@@ -73,7 +74,7 @@ func extractVmlinux(w io.Writer, image io.ReaderAt, size int64) error {
 	if full > maxVmlinux {
 		return fmt.Errorf("payload claims %d bytes uncompressed", full)
 	}
-	d, err := decompress(io.NewSectionReader(image, p.offset, p.length))
+	d, err := compressed.NewReader(io.NewSectionReader(image, p.offset, p.length))
 	if err != nil {
 		return fmt.Errorf("payload at %d: %w", p.offset, err)
 	}

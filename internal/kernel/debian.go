@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"strings"
 
+	"banger/internal/compressed"
 	"banger/internal/vm"
 )
 
@@ -93,7 +94,7 @@ func openMember(ar *arReader, name string) (io.ReadCloser, error) {
 	if strings.HasSuffix(name, ".tar") {
 		return io.NopCloser(ar), nil
 	}
-	return decompress(ar)
+	return compressed.NewReader(ar)
 }
 
 // unpackDeb reads a Debian package: its kernel image into the file image, its modules into t. found is false for a

@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 
 	"banger/internal/act"
-	"banger/internal/inventory"
+	"banger/internal/catalog"
 	"banger/internal/vm"
 )
 
@@ -42,48 +42,39 @@ func (l *Library) hold(ctx context.Context, name string, get func() (vm.Kernel, 
 	return vm.Kernel{}, nil, err
 }
 
-// Delete removes the kernel of that name, and its files when no other name has them. vm.CodeNotFound when there is none;
-// vm.CodeConflict while VMs boot from it, whether they run or not, one is being made with it, or a driver is tried with it.
-func (l *Library) Delete(ctx context.Context, name string) error {
-	what := "delete kernel " + name
-	k, err := l.Records.KernelByName(ctx, name)
-	if vm.CodeOf(err) == vm.CodeNotFound {
-		return vm.Errorf(vm.CodeNotFound, "%s: there is none of that name", what).WithHint("banger kernel list shows those there are")
+// Delete removes the kernel of that name, and its files when no other name has them. only, unless empty, is the digest that it
+// must have. vm.CodeNotFound when there is none; vm.CodeConflict while VMs boot from it, whether they run or not, one is being
+// made with it, or a driver is tried with it.
+func (l *Library) Delete(ctx context.Context, name, only string) error {
+	return l.names().Delete(ctx, name, only)
+}
+
+// Sweep removes the files of a digest that no name and no VM has any more.
+func (l *Library) Sweep(ctx context.Context, digest string) error {
+	return l.names().Sweep(ctx, digest)
+}
+
+// names are those of the kernels.
+func (l *Library) names() *catalog.Catalog {
+	return &catalog.Catalog{
+		Noun: "kernel", Stand: "VMs boot from it",
+		Busy: "a VM is being created with it, KVM is being tried with it, or it is just being imported or deleted",
+		Digest: func(ctx context.Context, name string) (string, error) {
+			k, err := l.Records.KernelByName(ctx, name)
+			return k.Digest, err
+		},
+		Users: l.Records.KernelUsers, Drop: l.Records.DeleteKernel, Copy: l.copyName,
+		Pinned: l.Pinned, Claim: func(string) func() { return l.making.Begin() }, Discard: l.discard, Uses: &l.uses,
 	}
-	if err != nil {
-		return fmt.Errorf("%s: %w", what, err)
-	}
-	// From here to the end nobody begins to use the digest: not even its next import, which would find the files still there.
-	done, ok := l.uses.Take(k.Digest)
-	if !ok {
-		return vm.Errorf(vm.CodeConflict, "%s: a VM is being created with it, KVM is being tried with it, or it is just being imported or deleted", what).WithHint("try again when that has ended")
-	}
-	defer done()
-	defer l.making.Begin()() // nor are its files orphans, once the row is gone
-	if l.Pinned != nil {
-		if _, err := l.Pinned(ctx); err != nil { // VMs may boot from it of which no record tells
-			return vm.Errorf(vm.CodeOf(err), "%s: find the kernels of VMs: %w", what, err).WithHint("%s", vm.HintOf(err))
-		}
-	}
-	users, last, err := l.Records.DeleteKernel(ctx, name, k.Digest)
-	if err != nil {
-		return vm.Errorf(vm.CodeOf(err), "%s: %w", what, err).WithHint("%s", vm.HintOf(err))
-	}
-	if len(users) > 0 {
-		return vm.Errorf(vm.CodeConflict, "%s: VMs boot from it: %s", what, inventory.Names(users)).WithHint("delete these VMs first: banger vm delete NAME")
-	}
-	dir, err := l.path(k.Digest)
-	if !last || err != nil { // a row that named no directory
-		return nil
-	}
-	if err := l.discard(context.WithoutCancel(ctx), filepath.Base(dir)); err != nil {
-		return fmt.Errorf("%s: its name is gone, its files go when the daemon is started next: %w", what, err)
-	}
-	return nil
 }
 
 // discard deletes a kernel's directory, and its initramfs.
-func (l *Library) discard(ctx context.Context, name string) error {
+func (l *Library) discard(ctx context.Context, digest string) error {
+	dir, err := l.path(digest)
+	if err != nil { // a row that named no directory
+		return nil //nolint:nilerr // there is nothing to delete
+	}
+	name := filepath.Base(dir)
 	errs := []error{l.remove(ctx, name)}
 	cached, err := filepath.Glob(filepath.Join(l.InitramfsDir, name[:16]+"-*.img"))
 	errs = append(errs, err)

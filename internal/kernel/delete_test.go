@@ -34,7 +34,7 @@ func TestDelete(t *testing.T) {
 	dir := func(digest string) string { return filepath.Join(l.Dir, strings.TrimPrefix(digest, "sha256:")) }
 	deletes := func(name string, code vm.Code, words ...string) {
 		t.Helper()
-		err := l.Delete(t.Context(), name)
+		err := l.Delete(t.Context(), name, "")
 		if code == "" && err != nil || code != "" && (err == nil || vm.CodeOf(err) != code) {
 			t.Errorf("%s: %v (code %s), want code %q", name, err, vm.CodeOf(err), code)
 		}
@@ -105,12 +105,12 @@ func TestDeleteBesideAnImportOfTheSame(t *testing.T) {
 		t.Fatal(err)
 	}
 	var deleted error
-	rows.putting = func() { deleted = l.Delete(t.Context(), "one") }
+	rows.putting = func() { deleted = l.Delete(t.Context(), "one", "") }
 	two, err := l.Import(t.Context(), "two", deb, nil)
 	if err != nil || vm.CodeOf(deleted) != vm.CodeConflict || l.check(two.Digest) != nil {
 		t.Errorf("import: %v; delete beside it: %v; %v", err, deleted, l.check(two.Digest))
 	}
-	if err := l.Delete(t.Context(), "one"); err != nil || l.check(two.Digest) != nil {
+	if err := l.Delete(t.Context(), "one", ""); err != nil || l.check(two.Digest) != nil {
 		t.Errorf("afterwards: %v; %v", err, l.check(two.Digest))
 	}
 }

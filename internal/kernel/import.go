@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"time"
 
@@ -18,8 +17,6 @@ import (
 )
 
 const stagingPrefix = ".staging-"
-
-var namePattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$`)
 
 // Import makes source the kernel of that name, replacing what had the name (its VMs keep theirs). Sources:
 //
@@ -39,9 +36,8 @@ func (l *Library) Import(ctx context.Context, name, source string, report vm.Rep
 	if name == "" {
 		name = nameFor(source)
 	}
-	if !namePattern.MatchString(name) {
-		return vm.Kernel{}, vm.Errorf(vm.CodeInvalid, "kernel name %q is not usable", name).
-			WithHint("use 1 to 63 of a-z, 0-9, '.', '_' and '-', beginning and ending with a letter or digit")
+	if err := l.names().CheckName(name); err != nil {
+		return vm.Kernel{}, err
 	}
 	k, err := l.imports.Do(ctx, name+"\x00"+source, report, func(ctx context.Context, report vm.Report) (vm.Kernel, error) {
 		end := report.Stage(vm.Event{Name: name, Text: source}, "kernel")
@@ -99,8 +95,16 @@ func (l *Library) fetch(ctx context.Context, name, source string, note func(stri
 		return vm.Kernel{}, err
 	}
 	// From here on the directory waits for its row: a caller who leaves now must not make it a leftover.
-	if err := l.Records.PutKernel(context.WithoutCancel(ctx), k); err != nil {
+	ctx = context.WithoutCancel(ctx)
+	was, err := l.Records.KernelByName(ctx, name)
+	if err == nil || vm.CodeOf(err) == vm.CodeNotFound {
+		err = l.Records.PutKernel(ctx, k)
+	}
+	if err != nil {
 		return vm.Kernel{}, err
+	}
+	if was.Digest != "" && was.Digest != k.Digest {
+		_ = l.Sweep(ctx, was.Digest) // or Reconcile does
 	}
 	return k, nil
 }

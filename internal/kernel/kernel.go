@@ -57,6 +57,10 @@ type Records interface {
 	// DeleteKernel removes a name in one transaction, unless VMs are of the digest: it returns their names then. last says
 	// that no other name has the digest.
 	DeleteKernel(ctx context.Context, name, digest string) (users []string, last bool, err error)
+	// AddKernel is PutKernel for a name that none has: vm.CodeExists.
+	AddKernel(ctx context.Context, k vm.Kernel) error
+	// KernelUsers are the names and the VMs that have a digest.
+	KernelUsers(ctx context.Context, digest string) (names, vms []string, err error)
 }
 
 // Config wires a Library. Directories are absolute and made when needed.

@@ -2,9 +2,9 @@ package kernel
 
 import (
 	"path/filepath"
-	"regexp"
 	"strings"
 
+	"banger/internal/catalog"
 	"banger/internal/vm"
 )
 
@@ -14,22 +14,11 @@ func nameFor(source string) string {
 	case source == DefaultSource:
 		return vm.DefaultKernel
 	case kind == "apt", kind == "installed" && rest != "":
-		return sanitize(rest)
+		return catalog.NameOf(rest)
 	case kind == "installed":
 		return "installed"
 	}
 	base := strings.TrimSuffix(filepath.Base(source), ".deb")
 	name, _, _ := strings.Cut(base, "_") // of PACKAGE_VERSION_ARCH.deb
-	return sanitize(name)
-}
-
-var unusable = regexp.MustCompile(`[^a-z0-9._-]+`)
-
-// sanitize makes s fit for namePattern, as far as that is possible.
-func sanitize(s string) string {
-	s = unusable.ReplaceAllString(strings.ToLower(s), "-")
-	if len(s) > 63 {
-		s = s[:63]
-	}
-	return strings.Trim(s, "._-")
+	return catalog.NameOf(name)
 }

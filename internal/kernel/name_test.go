@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 
+	"banger/internal/catalog"
+
 	"banger/internal/vm"
 )
 
@@ -18,7 +20,7 @@ func TestNameFor(t *testing.T) {
 		"apt:linux-image:amd64":                  "linux-image-amd64",
 		"/x/" + strings.Repeat("a", 99) + ".deb": strings.Repeat("a", 63),
 	} {
-		if got := nameFor(source); got != want || !namePattern.MatchString(got) {
+		if got := nameFor(source); got != want || (&catalog.Catalog{}).CheckName(got) != nil {
 			t.Errorf("nameFor(%q) = %q, want %q", source, got, want)
 		}
 	}

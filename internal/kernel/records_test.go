@@ -53,6 +53,25 @@ func (m *memRecords) DeleteKernel(_ context.Context, name, digest string) (users
 	return nil, true, nil
 }
 
+func (m *memRecords) AddKernel(ctx context.Context, k vm.Kernel) error {
+	if _, err := m.KernelByName(ctx, k.Name); err == nil {
+		return vm.Errorf(vm.CodeExists, "a kernel named %s exists", k.Name)
+	}
+	return m.PutKernel(ctx, k)
+}
+
+func (m *memRecords) KernelUsers(ctx context.Context, digest string) (names, vms []string, err error) {
+	all, err := m.Kernels(ctx)
+	for _, k := range all {
+		if k.Digest == digest {
+			names = append(names, k.Name)
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return names, m.users[digest], err
+}
+
 func (m *memRecords) Kernels(context.Context) ([]vm.Kernel, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

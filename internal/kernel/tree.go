@@ -20,6 +20,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"banger/internal/compressed"
 	"banger/internal/vm"
 )
 
@@ -156,7 +157,7 @@ func (t *tree) count(files int, bytes int64) error {
 }
 
 func inflate(b []byte) ([]byte, error) {
-	d, err := decompress(bytes.NewReader(b))
+	d, err := compressed.NewReader(bytes.NewReader(b))
 	if err != nil {
 		return nil, err
 	}

@@ -21,6 +21,23 @@ func (s *Store) DeleteKernel(ctx context.Context, name, digest string) (users []
 		`DELETE FROM kernels WHERE name = ? AND digest = ?`, `SELECT name FROM kernels WHERE digest = ?`)
 }
 
+// ImageUsers are the names and the VMs that have an image's digest.
+func (s *Store) ImageUsers(ctx context.Context, digest string) (names, vms []string, err error) {
+	return s.users(ctx, digest, `SELECT name FROM images WHERE digest = ? ORDER BY name`, `SELECT name FROM vms WHERE image_digest = ? ORDER BY created_at, id`)
+}
+
+// KernelUsers are the names and the VMs that have a kernel's digest.
+func (s *Store) KernelUsers(ctx context.Context, digest string) (names, vms []string, err error) {
+	return s.users(ctx, digest, `SELECT name FROM kernels WHERE digest = ? ORDER BY name`, `SELECT name FROM vms WHERE kernel_digest = ? ORDER BY created_at, id`)
+}
+
+func (s *Store) users(ctx context.Context, digest, namesOf, vmsOf string) (names, vms []string, err error) {
+	if names, err = s.queryStrings(ctx, namesOf, digest); err == nil {
+		vms, err = s.queryStrings(ctx, vmsOf, digest)
+	}
+	return names, vms, err
+}
+
 // drop looks and removes in one transaction, which no other writer can be in: a VM is committed before it, and found, or after.
 func (s *Store) drop(ctx context.Context, kind, name, digest, usersOf, remove, others string) (users []string, last bool, err error) {
 	err = s.vital(ctx, "delete a "+kind+" from", func(tx *sql.Tx) error {

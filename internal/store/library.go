@@ -12,14 +12,26 @@ import (
 
 // PutImage commits an image under its name, replacing what had the name.
 func (s *Store) PutImage(ctx context.Context, i vm.Image) error {
+	return s.insertImage(ctx, i, `ON CONFLICT (name) DO UPDATE SET digest=excluded.digest, size=excluded.size, created_at=excluded.created_at,
+		init=excluded.init, env=excluded.env, source=excluded.source`)
+}
+
+// AddImage commits an image under a name that none has; CodeExists when one has it.
+func (s *Store) AddImage(ctx context.Context, i vm.Image) error {
+	err := s.insertImage(ctx, i, "")
+	if isUnique(err) {
+		return vm.Errorf(vm.CodeExists, "an image named %s exists", i.Name)
+	}
+	return err
+}
+
+func (s *Store) insertImage(ctx context.Context, i vm.Image, otherwise string) error {
 	env, err := json.Marshal(i.Env)
 	if err != nil {
 		return fmt.Errorf("encode the environment of image %s: %w", i.Name, err)
 	}
 	return s.tx(ctx, "put an image in", func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `INSERT INTO images (name, digest, size, created_at, init, env, source) VALUES (?,?,?,?,?,?,?)
-			ON CONFLICT (name) DO UPDATE SET digest=excluded.digest, size=excluded.size, created_at=excluded.created_at,
-			init=excluded.init, env=excluded.env, source=excluded.source`,
+		_, err := tx.ExecContext(ctx, `INSERT INTO images (name, digest, size, created_at, init, env, source) VALUES (?,?,?,?,?,?,?) `+otherwise,
 			i.Name, i.Digest, i.Size, formatTime(i.CreatedAt), i.Init, string(env), i.Source)
 		return err
 	})
@@ -68,10 +80,22 @@ func (s *Store) queryImages(ctx context.Context, where string, args ...any) ([]v
 
 // PutKernel commits a kernel under its name, replacing what had the name.
 func (s *Store) PutKernel(ctx context.Context, k vm.Kernel) error {
+	return s.insertKernel(ctx, k, `ON CONFLICT (name) DO UPDATE SET digest=excluded.digest, release=excluded.release, version=excluded.version,
+		size=excluded.size, created_at=excluded.created_at, source=excluded.source`)
+}
+
+// AddKernel commits a kernel under a name that none has; CodeExists when one has it.
+func (s *Store) AddKernel(ctx context.Context, k vm.Kernel) error {
+	err := s.insertKernel(ctx, k, "")
+	if isUnique(err) {
+		return vm.Errorf(vm.CodeExists, "a kernel named %s exists", k.Name)
+	}
+	return err
+}
+
+func (s *Store) insertKernel(ctx context.Context, k vm.Kernel, otherwise string) error {
 	return s.tx(ctx, "put a kernel in", func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `INSERT INTO kernels (name, digest, release, version, size, created_at, source) VALUES (?,?,?,?,?,?,?)
-			ON CONFLICT (name) DO UPDATE SET digest=excluded.digest, release=excluded.release, version=excluded.version,
-			size=excluded.size, created_at=excluded.created_at, source=excluded.source`,
+		_, err := tx.ExecContext(ctx, `INSERT INTO kernels (name, digest, release, version, size, created_at, source) VALUES (?,?,?,?,?,?,?) `+otherwise,
 			k.Name, k.Digest, k.Release, k.Version, k.Size, formatTime(k.CreatedAt), k.Source)
 		return err
 	})
@@ -140,8 +164,8 @@ func (s *Store) PinnedKernels(ctx context.Context) ([]string, error) {
 	return s.queryStrings(ctx, `SELECT DISTINCT kernel_digest FROM vms`)
 }
 
-func (s *Store) queryStrings(ctx context.Context, query string) ([]string, error) {
-	rows, err := s.db.QueryContext(ctx, query)
+func (s *Store) queryStrings(ctx context.Context, query string, args ...any) ([]string, error) {
+	rows, err := s.db.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, s.explain("read", err)
 	}

@@ -199,52 +199,6 @@ func (c *Client) Logs(ctx context.Context, ref string, l LogQuery) (io.ReadClose
 	return resp.Body, nil
 }
 
-// Images lists all images.
-func (c *Client) Images(ctx context.Context) (images []vm.Image, err error) {
-	err = c.json(ctx, "listing images", http.MethodGet, api.PathImages, nil, &images)
-	return images, err
-}
-
-// Build builds an image.
-func (c *Client) Build(ctx context.Context, r api.BuildRequest, onEvent func(vm.Event)) (*vm.Image, error) {
-	m, err := c.Stream(ctx, "building an image of "+r.Recipe, http.MethodPost, api.PathBuild, r, onEvent)
-	if err != nil {
-		return nil, err
-	}
-	if m.Image == nil {
-		return nil, vm.Errorf(vm.CodeInternal, "building an image of %s: the daemon's answer names no image", r.Recipe)
-	}
-	return m.Image, nil
-}
-
-// DeleteImage deletes an image that no VM stands on.
-func (c *Client) DeleteImage(ctx context.Context, name string) error {
-	return c.json(ctx, "deleting image "+name, http.MethodDelete, path(api.PathImage, name), nil, nil)
-}
-
-// Kernels lists all kernels.
-func (c *Client) Kernels(ctx context.Context) (kernels []vm.Kernel, err error) {
-	err = c.json(ctx, "listing kernels", http.MethodGet, api.PathKernels, nil, &kernels)
-	return kernels, err
-}
-
-// Import imports a kernel.
-func (c *Client) Import(ctx context.Context, r api.ImportRequest, onEvent func(vm.Event)) (*vm.Kernel, error) {
-	m, err := c.Stream(ctx, "importing a kernel", http.MethodPost, api.PathImport, r, onEvent)
-	if err != nil {
-		return nil, err
-	}
-	if m.Kernel == nil {
-		return nil, vm.Errorf(vm.CodeInternal, "importing a kernel: the daemon's answer names no kernel")
-	}
-	return m.Kernel, nil
-}
-
-// DeleteKernel deletes a kernel that no VM boots from.
-func (c *Client) DeleteKernel(ctx context.Context, name string) error {
-	return c.json(ctx, "deleting kernel "+name, http.MethodDelete, path(api.PathKernel, name), nil, nil)
-}
-
 // Doctor has the daemon look at its host.
 func (c *Client) Doctor(ctx context.Context) (problems []api.Problem, err error) {
 	err = c.json(ctx, "checking the host", http.MethodGet, api.PathDoctor, nil, &problems)

@@ -60,6 +60,16 @@ func (s *server) changeRoutes(h huma.API) {
 			}), nil
 		})
 	}
+	huma.Register(h, s.streamed("POST", api.PathCommit, "vm-commit", "Make an image of a stopped VM's system disk"),
+		func(_ context.Context, in *struct {
+			Ref  string `path:"ref" doc:"the VM's name, its id, or a unique prefix of the id"`
+			Body api.CommitRequest
+		}) (*huma.StreamResponse, error) {
+			return stream(func(ctx context.Context, report vm.Report) (api.Message, error) {
+				i, err := e.CommitVM(ctx, in.Ref, in.Body, report)
+				return api.Message{Image: &i}, err
+			}), nil
+		})
 	huma.Register(h, s.streamed("POST", api.PathReset, "vm-reset", "Make a VM's system disk anew"),
 		func(_ context.Context, in *struct {
 			Ref  string            `path:"ref" doc:"the VM's name, its id, or a unique prefix of the id"`

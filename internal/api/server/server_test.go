@@ -41,6 +41,12 @@ type lib struct{ root string }
 
 func (l lib) RootPath(string) string { return l.root }
 
+func (imageLib) Adopt(context.Context, image.AdoptOptions, func(context.Context, string) error, vm.Report) (vm.Image, error) {
+	return vm.Image{}, nil
+}
+
+func (lib) Sweep(context.Context, string) error { return nil }
+
 func (lib) Boot(context.Context, string) (kernel.Boot, error) {
 	return kernel.Boot{Vmlinux: "/k/vmlinux", Initramfs: "/k/initramfs", ModulesDisk: "/k/modules"}, nil
 }

@@ -31,6 +31,7 @@ func Suite(t *testing.T, dir string, another func() disk.Driver) {
 	t.Run("Ensure keeps content", s.ensureTwice)
 	t.Run("Writes stay out of the image", s.isolated)
 	t.Run("Two on one image", s.shared)
+	t.Run("Flatten is what the guest saw", s.flatten)
 	t.Run("Kernel objects gone behind our back", s.behindOurBack)
 	t.Run("Files gone while attached", s.filesGone)
 	t.Run("Detach and Remove of nothing", s.undoNothing)

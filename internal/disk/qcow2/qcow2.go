@@ -14,6 +14,7 @@ import (
 	"banger/internal/disk"
 	"banger/internal/host/file"
 	"banger/internal/inventory"
+	format "banger/internal/qcow2"
 	"banger/internal/vm"
 )
 
@@ -39,7 +40,7 @@ func (d Driver) Probe(ctx context.Context, _, vmDir string) error {
 		return err
 	}
 	defer remove()
-	return errors.Join(writeEmpty(f, "probe", cluster), f.Close())
+	return errors.Join(format.WriteEmpty(f, "probe", format.Cluster), f.Close())
 }
 
 // Sweep implements disk.Driver.
@@ -77,7 +78,7 @@ func create(path, base string, size int64) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(writeEmpty(f, base, size), f.Close())
+	return errors.Join(format.WriteEmpty(f, base, size), f.Close())
 }
 
 func check(path, base string) error {
@@ -86,11 +87,14 @@ func check(path, base string) error {
 		return fmt.Errorf("check overlay %s: %w", path, err)
 	}
 	defer func() { _ = f.Close() }()
-	got, _, err := readBacking(f)
+	i, err := format.Open(f)
+	if err == nil && i.Backing == "" {
+		err = errors.New("qcow2 file has no backing file")
+	}
 	if err != nil {
 		return vm.Errorf(vm.CodeCorrupt, "check overlay %s: %w", path, err).WithHint("vm reset makes a new one; everything but /root is lost")
 	}
-	if got != base {
+	if got := i.Backing; got != base {
 		return vm.Errorf(vm.CodeCorrupt, "overlay %s stands on %s, not on %s", path, got, base).
 			WithHint("qemu-img rebase -u -F raw -b %s %s, if the image was only moved", base, path)
 	}
@@ -99,6 +103,38 @@ func check(path, base string) error {
 
 // Detach has nothing to do: QEMU holds the file, the kernel nothing.
 func (Driver) Detach(context.Context, disk.Overlay) error { return nil }
+
+// Flatten copies the image, and writes over that what the overlay has.
+func (Driver) Flatten(ctx context.Context, o disk.Overlay, dst string) error {
+	base, err := filepath.Abs(o.Base)
+	if err != nil {
+		return disk.FlattenError(o, err)
+	}
+	f, err := os.Open(o.Path)
+	if err != nil {
+		return disk.FlattenError(o, err)
+	}
+	defer func() { _ = f.Close() }()
+	if err := check(o.Path, base); err != nil {
+		return err
+	}
+	i, err := format.Open(f)
+	if err == nil {
+		err = file.Copy(ctx, dst, base)
+	}
+	if err == nil {
+		err = over(ctx, dst, i)
+	}
+	return disk.FlattenError(o, err)
+}
+
+func over(ctx context.Context, dst string, i *format.Image) error {
+	out, err := os.OpenFile(dst, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(i.CopyTo(ctx, out), out.Close())
+}
 
 // Remove deletes the file.
 func (Driver) Remove(ctx context.Context, o disk.Overlay) error {

@@ -1,7 +1,6 @@
 package qcow2
 
 import (
-	"bytes"
 	"encoding/json"
 	"os"
 	"os/exec"
@@ -11,6 +10,7 @@ import (
 
 	"banger/internal/disk"
 	"banger/internal/disk/disktest"
+	format "banger/internal/qcow2"
 	"banger/internal/testhost"
 	"banger/internal/vm"
 )
@@ -56,50 +56,10 @@ func TestQEMUAgrees(t *testing.T) {
 		if err := json.Unmarshal(out, &info); err != nil {
 			t.Fatal(err)
 		}
-		if info.Size != size || info.Cluster != cluster || info.Backing != base || info.Format != "raw" || info.Dirty {
+		if info.Size != size || info.Cluster != format.Cluster || info.Backing != base || info.Format != "raw" || info.Dirty {
 			t.Errorf("size %d: qemu-img says %+v", size, info)
 		}
 	}
-}
-
-func TestReadBackWhatWasWritten(t *testing.T) {
-	for _, c := range []struct {
-		base string
-		size int64
-		ok   bool
-	}{
-		{"/images/root.ext4", 8 << 30, true},
-		{strings.Repeat("a", maxBackingName), 1, true},
-		{strings.Repeat("a", maxBackingName+1), 1, false},
-		{"", 1, false},
-		{"/b", 0, false},
-		{"/b", -1, false},
-		{"/b", maxL1 / 8 << (clusterBits + clusterBits - 3), true},
-		{"/b", maxL1/8<<(clusterBits+clusterBits-3) + 1, false},
-	} {
-		var f memFile
-		err := writeEmpty(&f, c.base, c.size)
-		if (err == nil) != c.ok {
-			t.Errorf("write (%d byte name, size %d): %v", len(c.base), c.size, err)
-		}
-		if err != nil {
-			continue
-		}
-		base, size, err := readBacking(bytes.NewReader(f.b))
-		if err != nil || base != c.base || size != c.size {
-			t.Errorf("read back %q %d %v, want %q %d", base, size, err, c.base, c.size)
-		}
-	}
-}
-
-// memFile is an io.WriterAt in memory.
-type memFile struct{ b []byte }
-
-func (f *memFile) WriteAt(p []byte, off int64) (int, error) {
-	if end := int(off) + len(p); end > len(f.b) {
-		f.b = append(f.b, make([]byte, end-len(f.b))...)
-	}
-	return copy(f.b[off:], p), nil
 }
 
 func TestEnsureRefusesForeignContent(t *testing.T) {
@@ -147,24 +107,9 @@ func TestRelativeBase(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = f.Close() }()
-	if base, _, err := readBacking(f); err != nil || !filepath.IsAbs(base) {
-		t.Errorf("backing file %q %v, want an absolute path", base, err)
+	if i, err := format.Open(f); err != nil || !filepath.IsAbs(i.Backing) {
+		t.Errorf("backing file of %+v %v, want an absolute path", i, err)
 	}
-}
-
-func FuzzReadBacking(f *testing.F) {
-	var good memFile
-	if err := writeEmpty(&good, "/images/root.ext4", 8<<30); err != nil {
-		f.Fatal(err)
-	}
-	f.Add(good.b[:512])
-	f.Add([]byte("QFI\xfb"))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		base, size, err := readBacking(bytes.NewReader(b))
-		if err == nil && (len(base) == 0 || len(base) > maxBackingName || size <= 0) {
-			t.Errorf("accepted %d byte name, size %d", len(base), size)
-		}
-	})
 }
 
 func BenchmarkEnsure(b *testing.B) {

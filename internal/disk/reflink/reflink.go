@@ -73,6 +73,11 @@ func (Driver) Ensure(ctx context.Context, o disk.Overlay) (disk.Attached, error)
 // Detach has nothing to do.
 func (Driver) Detach(context.Context, disk.Overlay) error { return nil }
 
+// Flatten copies the overlay, which is a whole disk already.
+func (Driver) Flatten(ctx context.Context, o disk.Overlay, dst string) error {
+	return disk.FlattenError(o, file.Copy(ctx, dst, o.Path))
+}
+
 // Remove deletes the file.
 func (Driver) Remove(ctx context.Context, o disk.Overlay) error {
 	return file.Remove(ctx, "overlay", o.Path)

@@ -1,7 +1,10 @@
 package file
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -28,6 +31,58 @@ func Clone(dst, src string) error {
 		}
 		return fmt.Errorf("clone %s to %s: %w", src, dst, err)
 	})
+}
+
+// Copy makes dst, which must exist and be empty, the same as src: with shared blocks where that can be, else with its own, and
+// src's holes.
+func Copy(ctx context.Context, dst, src string) error {
+	if err := Clone(dst, src); !errors.Is(err, ErrNoClone) {
+		return err
+	}
+	return CopySparse(ctx, dst, src)
+}
+
+// sumStep is in what pieces Sum looks at a file.
+const sumStep = 64 << 10
+
+// Sum is SHA-256 over a file's size, and over what is not zero of it: which zeros are holes does not count, and holes cost
+// nothing.
+func Sum(ctx context.Context, path string) (sum [sha256.Size]byte, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return sum, err
+	}
+	defer func() { _ = f.Close() }()
+	st, err := f.Stat()
+	if err != nil {
+		return sum, err
+	}
+	h := sha256.New()
+	_ = binary.Write(h, binary.BigEndian, st.Size()) // a hash takes everything
+	b, zeros := make([]byte, sumStep), make([]byte, sumStep)
+	for off := int64(0); off < st.Size(); {
+		data, end, err := nextData(f, off, st.Size())
+		if err != nil {
+			return sum, fmt.Errorf("find data of %s: %w", path, err)
+		}
+		for at := data / sumStep * sumStep; at < end; at += sumStep {
+			if err := ctx.Err(); err != nil {
+				return sum, err
+			}
+			n, err := f.ReadAt(b, at)
+			if err != nil && (!errors.Is(err, io.EOF) || n == 0) {
+				return sum, err
+			}
+			if !bytes.Equal(b[:n], zeros[:n]) {
+				_ = binary.Write(h, binary.BigEndian, at)
+				h.Write(b[:n])
+			}
+			off = at + sumStep
+		}
+		off = max(off, end)
+	}
+	h.Sum(sum[:0])
+	return sum, nil
 }
 
 // copyStep bounds one copy call, so that a cancelled copy ends soon.

@@ -128,6 +128,29 @@ func TestCopySparse(t *testing.T) {
 			if err := errors.Join(err1, err2); err != nil || !bytes.Equal(got, want) {
 				t.Errorf("copy differs (%d bytes, want %d): %v", len(got), len(want), err)
 			}
+			whole := filepath.Join(dir, c.name+".whole")
+			a, err1 := Sum(t.Context(), src)
+			if err := errors.Join(err1, os.WriteFile(whole, want, 0o600)); err != nil {
+				t.Fatal(err)
+			}
+			if b, err := Sum(t.Context(), whole); err != nil || a != b {
+				t.Errorf("the same without holes has another sum: %v", err)
+			}
+			if err := os.Truncate(whole, c.size+1); err != nil {
+				t.Fatal(err)
+			}
+			if b, err := Sum(t.Context(), whole); err != nil || a == b {
+				t.Errorf("a longer one has the same sum: %v", err)
+			}
+			if len(want) > 0 {
+				want[len(want)/3] ^= 1
+				if err := os.WriteFile(whole, want, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				if b, err := Sum(t.Context(), whole); err != nil || a == b {
+					t.Errorf("another one has the same sum: %v", err)
+				}
+			}
 			from, err1 := Allocated(src)
 			to, err2 := Allocated(dst)
 			if err := errors.Join(err1, err2); err != nil || to > from+1<<20 {

@@ -1,8 +1,9 @@
+// Package qcow2 reads QEMU's disk format, and writes its smallest file: an overlay that holds nothing yet. It knows nothing of
+// images and VMs.
 package qcow2
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 )
@@ -22,6 +23,9 @@ const (
 
 	maxBackingName = 1023     // the format's limit
 	maxL1          = 32 << 20 // bytes; QEMU refuses more
+
+	// Cluster is the size of the clusters that are written here.
+	Cluster = cluster
 )
 
 // header is the part of the on-disk header that banger cares about, big-endian, in file order.
@@ -46,8 +50,8 @@ type header struct {
 	HeaderLength          uint32
 }
 
-// writeEmpty writes an overlay of size bytes that holds nothing yet and reads through to the raw file base.
-func writeEmpty(w io.WriterAt, base string, size int64) error {
+// WriteEmpty writes an overlay of size bytes that holds nothing yet and reads through to the raw file base.
+func WriteEmpty(w io.WriterAt, base string, size int64) error {
 	if len(base) == 0 || len(base) > maxBackingName {
 		return fmt.Errorf("name of backing file has %d bytes, qcow2 takes 1 to %d", len(base), maxBackingName)
 	}
@@ -95,29 +99,4 @@ func writeEmpty(w io.WriterAt, base string, size int64) error {
 		}
 	}
 	return nil
-}
-
-// readBacking returns the virtual size and the backing file's name of a qcow2 file.
-func readBacking(r io.ReaderAt) (base string, size int64, err error) {
-	var h header
-	if err := binary.Read(io.NewSectionReader(r, 0, headerLength), binary.BigEndian, &h); err != nil {
-		return "", 0, fmt.Errorf("read qcow2 header: %w", err)
-	}
-	switch {
-	case h.Magic != magic:
-		return "", 0, errors.New("no qcow2 file")
-	case h.Version != version:
-		return "", 0, fmt.Errorf("qcow2 version %d, want %d", h.Version, version)
-	case h.BackingOffset == 0 || h.BackingSize == 0:
-		return "", 0, errors.New("qcow2 file has no backing file")
-	case h.BackingSize > maxBackingName || h.BackingOffset > cluster:
-		return "", 0, errors.New("qcow2 header is damaged: name of backing file")
-	case h.Size == 0 || h.Size > 1<<62:
-		return "", 0, fmt.Errorf("qcow2 header is damaged: size %d", h.Size)
-	}
-	name := make([]byte, h.BackingSize)
-	if _, err := r.ReadAt(name, int64(h.BackingOffset)); err != nil {
-		return "", 0, fmt.Errorf("read qcow2 header: %w", err)
-	}
-	return string(name), int64(h.Size), nil
 }

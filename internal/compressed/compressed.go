@@ -1,4 +1,6 @@
-package kernel
+// Package compressed reads data in all the ways in which kernels, packages and root file systems are compressed. It knows
+// nothing of these.
+package compressed
 
 import (
 	"bufio"
@@ -21,7 +23,8 @@ const (
 	maxWindow     = 256 << 20
 )
 
-var errUnknownFormat = errors.New("compressed in no known format (gzip, xz, zstd, lz4, bzip2, lzma)")
+// ErrUnknown says that data begins as none of these does.
+var ErrUnknown = errors.New("compressed in no known format (gzip, xz, zstd, lz4, bzip2, lzma)")
 
 // formats by their first bytes. lzma has no magic but its usual properties byte and dictionary size.
 var formats = []struct {
@@ -51,12 +54,12 @@ func openLZ4(r io.Reader) (io.ReadCloser, error) { return io.NopCloser(lz4.NewRe
 
 func plain[R io.Reader](r R, err error) (io.ReadCloser, error) { return io.NopCloser(r), err }
 
-// decompress returns what r holds, decompressed by the magic it begins with; errUnknownFormat when it has none.
-func decompress(r io.Reader) (io.ReadCloser, error) {
+// NewReader returns what r holds, decompressed by the magic it begins with; ErrUnknown when it has none.
+func NewReader(r io.Reader) (io.ReadCloser, error) {
 	b := bufio.NewReaderSize(r, 64<<10)
-	head, err := b.Peek(6)
+	head, err := b.Peek(MagicSize)
 	if len(head) == 0 {
-		return nil, fmt.Errorf("read compressed data: %w", noEOF(err))
+		return nil, fmt.Errorf("read compressed data: %w", cutOff(err))
 	}
 	for _, f := range formats {
 		if !bytes.HasPrefix(head, []byte(f.magic)) {
@@ -68,5 +71,26 @@ func decompress(r io.Reader) (io.ReadCloser, error) {
 		}
 		return d, nil
 	}
-	return nil, errUnknownFormat
+	return nil, ErrUnknown
+}
+
+// cutOff makes a plain end of file what it is where something is to come: a truncation.
+func cutOff(err error) error {
+	if err == nil || errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// MagicSize is how many bytes Is needs at most.
+const MagicSize = 6
+
+// Is says whether data that begins with head is compressed in a way that NewReader reads.
+func Is(head []byte) bool {
+	for _, f := range formats {
+		if bytes.HasPrefix(head, []byte(f.magic)) {
+			return true
+		}
+	}
+	return false
 }

@@ -1,0 +1,60 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"banger/internal/api"
+	"banger/internal/api/client"
+	"banger/internal/vm"
+)
+
+func newImageImport(a *app) *cobra.Command {
+	var request api.ImageImportRequest
+	cmd := &cobra.Command{
+		Use:   "import [flags] FILE",
+		Short: "Make an image of a tar, an ext4 file system or a qcow2 disk",
+		Long: `Make an image of a file, and print its name. The file's content says what it is, whatever it is called:
+
+  a tar of a root file system, as docker export writes it; compressed by gzip, xz, zstd or bzip2, too
+  an ext4 file system (ext2 and ext3 as well)
+  a qcow2 disk that holds one, without partitions
+
+The image is given the room that others have, and runs its own init system where there is /sbin/init. Where it fails, or is
+interrupted, nothing is left.`,
+		Example: "  docker export $(docker create alpine) > alpine.tar\n  banger image import alpine.tar\n  banger image import --name lab ./disk.qcow2",
+		Args:    exactly("FILE"),
+	}
+	cmd.Flags().StringVar(&request.Name, "name", "", "`NAME` of the image (default: after the file)")
+	cmd.Flags().BoolVarP(&request.Force, "force", "f", false, "take the name from another image that has it")
+	quiet := quietFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		path, err := filepath.Abs(args[0]) // the daemon works in another directory
+		if err == nil {
+			_, err = os.Stat(path)
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			return vm.Errorf(vm.CodeNotFound, "import image from %s: no such file", args[0])
+		}
+		if err != nil {
+			return vm.Errorf(vm.CodeInvalid, "import image from %s: %w", args[0], err)
+		}
+		request.Source = path
+		return a.with(cmd.Context(), *quiet, func(ctx context.Context, c *client.Client, p *progress) error {
+			image, err := c.ImportImage(ctx, request, p.event)
+			if err != nil {
+				return err
+			}
+			p.finish(true)
+			_, err = fmt.Fprintln(a.out, image.Name)
+			return err
+		})
+	}
+	return cmd
+}

@@ -1,0 +1,162 @@
+package e2e
+
+import (
+	"archive/tar"
+	"bytes"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"banger/internal/api"
+	"banger/internal/vm"
+)
+
+// image is one of the box's.
+func (b *box) image(name string) api.ImageView {
+	b.t.Helper()
+	var v api.ImageView
+	b.json(&v, "image", "show", "--json", name)
+	return v
+}
+
+// inside is what debugfs says of the root disk of an image; its version goes to stderr.
+func (b *box) inside(image, request string) string {
+	b.t.Helper()
+	out, err := exec.Command("debugfs", "-R", request, b.image(image).Path).Output()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return string(out)
+}
+
+// smallTar is a root file system of a shell and what that needs, taken out of the default image, packed as docker export's.
+func (b *box) smallTar() string {
+	b.t.Helper()
+	dir := b.t.TempDir()
+	var out bytes.Buffer
+	w := tar.NewWriter(&out)
+	add := func(h tar.Header, content []byte) {
+		h.Size = int64(len(content))
+		if err := w.WriteHeader(&h); err != nil {
+			b.t.Fatal(err)
+		}
+		if _, err := w.Write(content); err != nil {
+			b.t.Fatal(err)
+		}
+	}
+	add(tar.Header{Name: ".dockerenv", Mode: 0o755}, nil)
+	for _, d := range []string{"bin/", "etc/", "lib64/", "lib/", "lib/x86_64-linux-gnu/", "tmp/"} {
+		add(tar.Header{Name: d, Typeflag: tar.TypeDir, Mode: 0o755}, nil)
+	}
+	add(tar.Header{Name: "etc/mark", Mode: 0o644}, []byte("imported\n"))
+	add(tar.Header{Name: "etc/owned", Mode: 0o4750, Uid: 1234, Gid: 70000}, []byte("x"))
+	for from, to := range map[string]string{"/usr/bin/dash": "bin/sh", "/usr/bin/cat": "bin/cat", "/usr/lib/x86_64-linux-gnu/libc.so.6": "lib/x86_64-linux-gnu/libc.so.6",
+		"/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2": "lib64/ld-linux-x86-64.so.2"} {
+		file := filepath.Join(dir, filepath.Base(from))
+		b.inside(vm.DefaultImage, "dump "+from+" "+file)
+		content, err := os.ReadFile(file)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		add(tar.Header{Name: to, Mode: 0o755}, content)
+	}
+	path := filepath.Join(dir, "small.tar")
+	if err := w.Close(); err != nil {
+		b.t.Fatal(err)
+	}
+	if err := os.WriteFile(path, out.Bytes(), 0o600); err != nil {
+		b.t.Fatal(err)
+	}
+	return path
+}
+
+// TestImagesByHand takes one root file system through all hands: it is imported, changed in VMs with two kinds of disks, committed,
+// exported as a qcow2 disk and imported again, tagged and pruned.
+func TestImagesByHand(t *testing.T) {
+	beside(t)
+	b := newBox(t)
+	small := b.smallTar()
+	b.fails(125, "of no kind that is known", "image", "import", "/etc/hostname")
+	b.fails(125, "cut off", "image", "import", cut(t, small))
+	if got := b.ok("image", "import", "-q", small); got != "small\n" {
+		t.Errorf("import printed %q", got)
+	}
+	b.fails(125, "an image named small exists", "image", "import", small)
+	b.ok("image", "tag", "small", "second")
+	if v := b.image("second"); !slices.Equal(v.Names, []string{"second", "small"}) || len(v.VMs) > 0 || v.Source != "tar small.tar" {
+		t.Errorf("%+v", v)
+	}
+	if got := b.inside("small", "stat /.dockerenv"); strings.Contains(got, "Inode:") {
+		t.Errorf("the image says that it is Docker's: %s", got)
+	}
+	if got := b.inside("small", "stat /etc/owned"); !strings.Contains(got, "04750") || !strings.Contains(got, "User:  1234   Group: 70000") {
+		t.Errorf("owner and mode: %s", got)
+	}
+
+	change := "cat /etc/mark; echo $0 >/etc/mark; echo work >/root/mark; read id </etc/machine-id; echo $id"
+	ids := map[string]bool{}
+	for name, disk := range map[string]string{"auto": "auto", "copied": "copy"} {
+		b.vm(name, "--image", "small", "--disk", disk)
+		got := strings.Fields(b.ok("vm", "exec", name, "--", "sh", "-c", change, name))
+		if len(got) != 2 || got[0] != "imported" || ids[got[1]] {
+			t.Errorf("%s: %q, before %v", name, got, ids)
+		}
+		ids[got[1]] = true
+		b.fails(125, "it is running, and its system disk in use", "vm", "commit", name, name)
+		b.ok("vm", "stop", name)
+		if got := b.ok("vm", "commit", "-q", name, name); got != name+"\n" {
+			t.Errorf("commit printed %q", got)
+		}
+		if got := b.inside(name, "cat /etc/mark"); got != name+"\n" {
+			t.Errorf("%s: the image holds %q", name, got)
+		}
+		if v := b.image(name); len(v.VMs) > 0 || v.Source != "VM "+name+" of small" {
+			t.Errorf("%+v", v)
+		}
+	}
+	if v := b.image("second"); !slices.Equal(v.VMs, []string{"auto", "copied"}) && !slices.Equal(v.VMs, []string{"copied", "auto"}) {
+		t.Errorf("VMs on small: %q", v.VMs)
+	}
+	qcow2 := filepath.Join(t.TempDir(), "disk")
+	if out, err := exec.Command("qemu-img", "convert", "-O", "qcow2", "-c", b.image("auto").Path, qcow2).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	b.ok("image", "import", "-q", "--name", "packed", qcow2)
+	// One more machine: with the changes, another identity, and nothing of the work disk.
+	got := strings.Fields(b.ok("vm", "run", "--rm", "-q", "--image", "packed", "--", "sh", "-c", "cat /etc/mark; read id </etc/machine-id; echo $id; cat /root/* 2>/dev/null || echo none"))
+	if len(got) != 3 || got[0] != "auto" || ids[got[1]] || got[2] != "none" {
+		t.Errorf("a VM of the commit: %q, the others are %v", got, ids)
+	}
+
+	b.ok("vm", "delete", "copied")
+	_, plan, code := b.run(nil, "image", "prune")
+	if code != 125 || !strings.Contains(plan, "delete image copied (") || strings.Contains(plan, "image small") || strings.Contains(plan, "image second") {
+		t.Errorf("plan, exit code %d: %s", code, plan)
+	}
+	b.ok("image", "prune", "--yes")
+	var left []vm.Image
+	if err := json.Unmarshal([]byte(b.ok("image", "list", "--json")), &left); err != nil || len(left) != 2 || left[0].Name != "second" || left[1].Name != "small" {
+		t.Errorf("left %+v, %v", left, err)
+	}
+	if entries, err := os.ReadDir(filepath.Join(b.root, "images")); err != nil || len(entries) != 1 {
+		t.Errorf("files that are left: %v, %v", entries, err)
+	}
+}
+
+// cut is the beginning of a file.
+func cut(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	short := filepath.Join(t.TempDir(), "short")
+	if err := os.WriteFile(short, b[:len(b)/2], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return short
+}
