@@ -90,9 +90,9 @@ func newMatrix(t *testing.T) *matrix {
 	t.Cleanup(func() { _ = os.Remove(m.trace) })
 	m.operations = operations
 	if testhost.Alone() {
-		t.Log("images and kernels are no other here than on the host: their operations are left to it")
+		t.Log("images, kernels and published ports are no other here than on the host: their operations are left to it")
 	} else {
-		m.operations = append(slices.Clone(operations), libraryOperations(librarySource(t))...)
+		m.operations = append(slices.Concat(portOperations, operations), libraryOperations(librarySource(t))...)
 	}
 	m.be(t, running)
 	m.rememberHolds(t, running)

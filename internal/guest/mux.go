@@ -40,7 +40,7 @@ func NewMux(ctx context.Context, conn net.Conn) (*Mux, error) {
 	}
 	_ = conn.SetDeadline(time.Time{})
 	host := &hostConn{Conn: conn, rest: rest, guard: hostGuard(), out: joiner{w: conn}}
-	s, err := yamux.Client(host, sessionConfig(abandonAfter))
+	s, err := yamux.Client(host, sessionConfig(abandonAfter, hostWindow))
 	if err != nil {
 		_ = conn.Close()
 		return nil, err

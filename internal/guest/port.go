@@ -55,7 +55,7 @@ func serveDevice(ctx context.Context, dev device, serve func(net.Listener) error
 		}
 		conn := &guestConn{dev: dev, guard: guestGuard(), out: joiner{w: dev}}
 		conn.rest = in.rest()
-		session, err := yamux.Server(conn, sessionConfig(0))
+		session, err := yamux.Server(conn, sessionConfig(0, guestWindow))
 		if err != nil {
 			return err
 		}

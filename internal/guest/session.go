@@ -16,7 +16,9 @@ const (
 	// may be waiting for the rest of one: a new host has to send more than that before it is heard. See guard.
 	maxChunk = 32 << 10
 
-	streamWindow = 1 << 20 // bytes in flight to a reader that is slow; also what such a stream may cost in memory
+	// Bytes in flight to a reader that is slow; also what such a stream may cost in memory. A guest has less of that.
+	hostWindow  = 1 << 20
+	guestWindow = 512 << 10
 
 	// abandonAfter is how long a stream closed by the host may still bring data before the guest is told to stop.
 	abandonAfter = time.Second
@@ -24,13 +26,13 @@ const (
 
 // sessionConfig makes yamux never give up by the clock: a guest may be paused for days and then go on. A dead one is
 // told by the end of its port, and requests are bounded by their contexts. Keep-alives would wake idle guests.
-func sessionConfig(closeTimeout time.Duration) *yamux.Config {
+func sessionConfig(closeTimeout time.Duration, window uint32) *yamux.Config {
 	c := yamux.DefaultConfig()
 	c.EnableKeepAlive = false
 	c.StreamOpenTimeout = 0
 	c.StreamCloseTimeout = closeTimeout
 	c.ConnectionWriteTimeout = math.MaxInt64
-	c.MaxStreamWindowSize = streamWindow
+	c.MaxStreamWindowSize = window
 	c.LogOutput = io.Discard // its lines say what the returned errors say
 	return c
 }
@@ -54,7 +56,7 @@ var errNoFrame = errors.New("what is sent is no yamux frame")
 func guestGuard() guard { return guard{maxBody: maxChunk} }
 
 func hostGuard() guard {
-	return guard{maxBody: streamWindow, refuse: func(header []byte) error {
+	return guard{maxBody: hostWindow, refuse: func(header []byte) error {
 		flags := binary.BigEndian.Uint16(header[2:])
 		switch {
 		case header[1] != yamuxTypeData && header[1] != yamuxTypeWindow: // keep-alives are off, and sessions end with their port

@@ -70,7 +70,7 @@ func TestHostileGuest(t *testing.T) {
 		"stream by data":       {frame(yamuxTypeData, yamuxFlagSYN, 2, 1, 'x'), "stream opened"},
 		"stream and no stream": {frame(yamuxTypeWindow, yamuxFlagSYN|yamuxFlagRST, 2, 0), "stream opened"},
 		"flags":                {frame(yamuxTypeWindow, 1<<9, 1, 0), "flags 0x200"},
-		"more than the window": {frame(yamuxTypeData, 0, 1, streamWindow+1), "1048577 bytes"},
+		"more than the window": {frame(yamuxTypeData, 0, 1, hostWindow+1), "1048577 bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m, guest := hostileGuest(t)

@@ -27,9 +27,10 @@ const configureWait = 2 * time.Minute
 
 // Main is the whole of banger-guest. It returns when it served files, and they are served; as init or agent never.
 func Main(args []string) {
-	// A guest holds little and lives on emulated cycles: collect rarely, but never hoard.
+	// A guest holds little and lives on emulated cycles: collect rarely, but never hoard. The limit leaves room for what is
+	// really held at the worst: the output of jobs (16 MiB), and a window of input for each of many commands that do not read.
 	debug.SetGCPercent(400)
-	debug.SetMemoryLimit(96 << 20)
+	debug.SetMemoryLimit(48 << 20)
 	// Its goroutines mostly wait for each other. On a second processor each hand-over wakes another thread, which then
 	// searches for more work: an emulated exec took some 5 ms longer.
 	runtime.GOMAXPROCS(1)
