@@ -55,6 +55,7 @@ func (s *sshBox) inside(script string) string {
 
 // TestSSHTools has the programs that people use over ssh meet a VM, none of them knowing that it is one.
 func TestSSHTools(t *testing.T) {
+	beside(t)
 	testhost.Need(t, testhost.Real, testhost.QEMU, testhost.Mmdebstrap, testhost.SSH)
 	build := exec.Command(filepath.Join(testhost.Repo(t), "scripts/test-root"), "image", "tools", "git,openssh-client,python3,rsync,vim-tiny")
 	if out, err := build.CombinedOutput(); err != nil {
