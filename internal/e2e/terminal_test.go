@@ -13,6 +13,7 @@ import (
 
 // `vm run` alone on a terminal opens a shell in a new VM, which stays; Ctrl-C while it starts takes away what was begun.
 func TestRunOnATerminal(t *testing.T) {
+	beside(t)
 	b := newBox(t)
 	t.Run("a shell", func(t *testing.T) {
 		b := b.with(t)

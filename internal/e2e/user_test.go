@@ -103,6 +103,7 @@ func (p *person) doctor() map[string]api.Problem {
 
 // An ordinary user's first command makes kernel, image and VM, and everything else works too, but for what takes root.
 func TestOrdinaryUser(t *testing.T) {
+	beside(t)
 	testhost.Need(t, testhost.Mmdebstrap, testhost.Apt)
 	p := newPerson(t, true)
 	if problem, ok := p.doctor()["image-build"]; ok {
@@ -317,6 +318,7 @@ func (p *person) testOwners() {
 
 // A user to whom root gave no ids is told so, and what root has to do, before anything is downloaded.
 func TestUserWithoutIDs(t *testing.T) {
+	beside(t)
 	testhost.Need(t, testhost.Mmdebstrap)
 	p := newPerson(t, false)
 	const words, hint = "banger-test has no ids of its own", "as root: usermod --add-subuids "
