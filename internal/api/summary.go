@@ -20,6 +20,8 @@ type VMSummary struct {
 	CreatedAt time.Time `json:"created_at"`
 
 	Labels map[string]string `json:"labels,omitempty"`
+
+	Silent time.Time `json:"silent_since,omitzero"` // as vm.Observed has it
 }
 
 // SummaryOf makes a VM's line.

@@ -63,6 +63,7 @@ var withoutPoint = map[string]string{
 	"internal/vmm/firecracker/jail.go: copyShared": "called in an act",
 	"internal/kernel/source.go: run":               "ends what it started",
 	"internal/image/bootstrap.go: hostAptOptions":  "asks apt for its configuration",
+	"internal/image/userns.go: checkNamespace":     "tries whether a namespace can be made, and leaves none",
 	"internal/vmm/firecracker/probe.go: Version":   "asks a program for its version",
 	"internal/vmm/qemu/probe.go: tryQEMU":          "asks a program for its version",
 	"internal/vmm/qemu/trial.go: trial":            "a machine without a guest that ends by itself; it makes nothing",
@@ -93,6 +94,7 @@ var withoutPoint = map[string]string{
 var outside = []string{
 	"banger/internal/cli",             // files of the user's, in `vm cp`; programs in the user's terminal
 	"banger/internal/cli/tarcopy",     // likewise
+	"banger/internal/sparse",          // likewise
 	"banger/internal/cli/sshconfig",   // likewise, for ssh-config
 	"banger/internal/guest/agent/...", // the other side of the wire
 }

@@ -48,14 +48,15 @@ here, or - for a tar stream on stdin or stdout. A VM that is starting is waited 
 
 A directory is copied with all below it: into DST when that is a directory, else as DST. SRC/. copies what is in it.
 What comes into the VM belongs to root there, what comes out belongs to you, unless -a keeps the owners' numbers.
-A file is replaced only when its copy is complete.`,
+A file is replaced only when its copy is complete. Where a file has nothing but zeros, its copy has a hole.`,
 		Example: `  banger vm cp ./dir web:/srv
   banger vm cp web:/etc/hosts .
   banger vm cp web:/etc - | tar t
   tar c . | banger vm cp - web:/srv`,
-		Args: exactly("SRC", "DST"),
+		Args:              exactly("SRC", "DST"),
+		ValidArgsFunction: a.completePlaces,
 	}
-	cmd.Flags().BoolVarP(&o.Owner, "archive", "a", false, "keep numeric owners and set-id bits")
+	cmd.Flags().BoolVarP(&o.Owner, "archive", "a", false, "keep numeric owners, set-id bits and extended attributes")
 	cmd.Flags().BoolVarP(&o.Follow, "follow-link", "L", false, "copy what SRC points to when it is a symbolic link")
 	quiet := quietFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

@@ -23,7 +23,7 @@ With --network user the guest reaches services that listen only on this host's l
 		Example: "  banger vm create --name web --memory 1G --vcpu 2 -p 8080:80\n  banger vm start web",
 		Args:    atMost(),
 	}
-	flags := newVMFlags(cmd)
+	flags := newVMFlags(a, cmd)
 	quiet := quietFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		request, err := flags.create(cmd)

@@ -55,6 +55,7 @@ func TestEventsOfSome(t *testing.T) {
 
 // The daemon's end, and a reader's, end it.
 func TestEventsEnd(t *testing.T) {
+	t.Parallel()
 	_, env := sandbox(t)
 	mustRun(t, env, "vm", "run", "-d", "--name", "web")
 	cmd, s := piped(t, env, "boot …", "events", "web")

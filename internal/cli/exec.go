@@ -79,11 +79,11 @@ not be invoked, 127 when it was not found.`,
 // detached leaves a command as soon as it has begun, and prints its job's id.
 func (a *app) detached(ctx context.Context, conn net.Conn, name string) error {
 	job, started, begun := "", false, make(chan struct{})
-	status, err := guest.RunExec(ctx, conn, guest.Stdio{Detach: begun, Started: func(id string) {
+	status, err := guest.RunExec(ctx, conn, guest.Stdio{Detach: begun, Started: func(j guest.JobStarted) {
 		if !started {
 			close(begun)
 		}
-		job, started = id, true
+		job, started = j.Job, true
 	}})
 	switch {
 	case job != "": // it may even have ended

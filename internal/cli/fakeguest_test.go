@@ -76,16 +76,21 @@ func (f *fake) exec(w http.ResponseWriter, r *http.Request) {
 		g.in.Next()
 		return
 	}
-	j := f.newJob(e)
+	j, mine := f.newJob(e), f.copyOf(record) // another request may change it, or be telling of it
 	go func() {
-		exit := j.run(e, filepath.Join(record.Runtime.VMDir, "root"))
-		if record.Spec.AutoRemove {
-			f.set(record, vm.StateRemoving)
+		exit := j.run(e, filepath.Join(mine.Runtime.VMDir, "root"))
+		if mine.Spec.AutoRemove {
+			f.set(&mine, vm.StateRemoving)
 		}
 		j.end(exit)
 	}()
-	if how := j.serve(g, 0); e.LingerMs >= 0 && how == guest.FrameBye {
-		f.forget(j)
+	done := func() {
+		if e.LingerMs >= 0 {
+			f.forget(j)
+		}
+	}
+	if how := j.serve(g, 0, done); how == guest.FrameBye {
+		done()
 	}
 }
 

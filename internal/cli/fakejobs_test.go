@@ -22,7 +22,8 @@ import (
 )
 
 // fakeJob is a command of the fake guest. It keeps all frames that it ever sent, but for an argument "forgetful": then its
-// first four bytes of output are lost to who comes later.
+// first four bytes of output are lost to who comes later; or "lively": then it writes four bytes just before a client comes,
+// which is cut off.
 type fakeJob struct {
 	id      string
 	req     guest.ExecRequest
@@ -100,8 +101,9 @@ func (s fakeStream) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// serve joins a client to the job, and returns how it left: by a frame, or 0 when it was cut off.
-func (j *fakeJob) serve(g *guestConn, from int64) guest.FrameType {
+// serve joins a client to the job, and returns how it left: by a frame, or 0 when it was cut off. Before the client is told of
+// the job's end, and can ask what jobs there are, ended is called.
+func (j *fakeJob) serve(g *guestConn, from int64, ended func()) guest.FrameType {
 	how := make(chan guest.FrameType, 1)
 	j.mu.Lock()
 	for j.cmd == nil && j.exit == nil {
@@ -110,8 +112,7 @@ func (j *fakeJob) serve(g *guestConn, from int64) guest.FrameType {
 	did := j.cmd != nil
 	j.mu.Unlock()
 	if did {
-		b, _ := json.Marshal(guest.JobStarted{Job: j.id})
-		g.out.Write(guest.FrameStarted, b)
+		j.tell(g, from)
 	}
 	left := false
 	go func() {
@@ -134,6 +135,7 @@ func (j *fakeJob) serve(g *guestConn, from int64) guest.FrameType {
 		case i >= len(j.frames):
 			exit := *j.exit
 			j.mu.Unlock()
+			ended()
 			b, _ := json.Marshal(exit)
 			g.out.Write(guest.FrameExit, b)
 			return <-how
@@ -145,6 +147,13 @@ func (j *fakeJob) serve(g *guestConn, from int64) guest.FrameType {
 			g.out.Write(frame.kind, frame.p[skip:])
 		}
 	}
+}
+
+// tell says what a client is joined to, and where it begins.
+func (j *fakeJob) tell(g *guestConn, from int64) {
+	at := min(from, j.describe().Output)
+	b, _ := json.Marshal(guest.JobStarted{Job: j.id, At: &at})
+	g.out.Write(guest.FrameStarted, b)
 }
 
 // listen obeys a client until it leaves.
@@ -234,8 +243,20 @@ func (f *fake) attach(w http.ResponseWriter, r *http.Request) {
 		req.From = 4
 		g.out.Write(guest.FrameDropped, []byte{0, 0, 0, 0, 0, 0, 0, 4})
 	}
+	if len(j.req.Argv) > 1 && j.req.Argv[len(j.req.Argv)-1] == "lively" {
+		j.stream(guest.FrameStdout).Write([]byte("more"))
+		j.tell(g, req.From)
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		for _, frame := range j.frames {
+			skip := min(req.From, int64(len(frame.p)))
+			req.From -= skip
+			g.out.Write(frame.kind, frame.p[skip:])
+		}
+		return
+	}
 	if !req.KeptOnly {
-		j.serve(g, req.From)
+		j.serve(g, req.From, func() {})
 		return
 	}
 	j.mu.Lock()

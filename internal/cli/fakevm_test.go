@@ -45,6 +45,12 @@ func (f *fake) lookup(w http.ResponseWriter, r *http.Request) *vm.VMRecord {
 	return record
 }
 
+func (f *fake) copyOf(r *vm.VMRecord) vm.VMRecord {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return *r
+}
+
 // set changes a VM and wakes who waits.
 func (f *fake) set(r *vm.VMRecord, state vm.State) {
 	f.mu.Lock()

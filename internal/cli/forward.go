@@ -24,7 +24,7 @@ const (
 
 // signalHelp is what exec and run say of signals in their help.
 const signalHelp = `Without -t, signals that banger gets (Ctrl-C, SIGTERM, …) go to the command. A second SIGTERM leaves the command at once, and
-so does a second Ctrl-C within two seconds, or later if nothing came from the guest meanwhile. Where the guest does not
+so does a second Ctrl-C within two seconds, or later if the command wrote nothing meanwhile. Where the guest does not
 answer either, paused or frozen, one SIGTERM, Ctrl-C or SIGHUP is enough, half a minute later. What the command
 was told then, the signal and the hang-up, reaches it once its guest goes on, or it is like one whose client was cut off.`
 
@@ -44,34 +44,34 @@ func (h *hearing) Read(p []byte) (int, error) {
 
 // insistence decides when whoever sends signals does not want to wait for the command any longer. For one goroutine.
 type insistence struct {
-	last  syscall.Signal // SIGINT or SIGTERM, the last that was forwarded; 0 = none
-	at    time.Time      // it was
-	reads int64          // from the guest, until then
+	last syscall.Signal // SIGINT or SIGTERM, the last that was forwarded; 0 = none
+	at   time.Time      // it was
+	had  uint64         // bytes of the command's output, until then
 }
 
-// ends says whether a signal is to end this program, and not to be forwarded. reads is how often something came from the
-// guest until now.
-func (p *insistence) ends(sig syscall.Signal, now time.Time, reads int64) bool {
+// ends says whether a signal is to end this program, and not to be forwarded. had is how much the
+// command has written until now: that its agent asks whether we are still there is no sign of it.
+func (p *insistence) ends(sig syscall.Signal, now time.Time, had uint64) bool {
 	if sig != syscall.SIGINT && sig != syscall.SIGTERM {
 		return false
 	}
-	if p.last != 0 && (now.Sub(p.at) < twice || reads == p.reads || sig == syscall.SIGTERM && p.last == sig) {
+	if p.last != 0 && (now.Sub(p.at) < twice || had == p.had || sig == syscall.SIGTERM && p.last == sig) {
 		return true
 	}
-	p.last, p.at, p.reads = sig, now, reads
+	p.last, p.at, p.had = sig, now, had
 	return false
 }
 
 // forwardSignals turns signals to this program into names for the command, until end is called. A second one gets through to
 // us even when the connection is full: the names wait in the channel, or are dropped. kept: the command goes on without us,
 // also where our terminal has gone.
-func (a *app) forwardSignals(ctx context.Context, restore func(), heard *hearing, to command, kept bool) (names <-chan string, end func()) {
+func (a *app) forwardSignals(ctx context.Context, restore func(), heard *hearing, had *counter, to command, kept bool) (names <-chan string, end func()) {
 	queue := make(chan string, 8)
 	ctx, cancel := context.WithCancel(ctx)
 	var p insistence
 	var asking atomic.Bool
 	over := a.signals.session(func(sig syscall.Signal) {
-		if kept && sig == syscall.SIGHUP || p.ends(sig, time.Now(), heard.reads.Load()) {
+		if kept && sig == syscall.SIGHUP || p.ends(sig, time.Now(), had.total()) {
 			a.signals.interrupt(sig)
 			return
 		}

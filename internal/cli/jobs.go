@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -92,23 +91,18 @@ func findJob(ctx context.Context, c *client.Client, name, id string) (found gues
 	if err != nil {
 		return found, err
 	}
-	n := 0
-	for _, j := range all.Jobs {
-		if j.ID == id {
-			return j, nil
-		}
-		if id != "" && strings.HasPrefix(j.ID, id) {
-			found = j
-			n++
-		}
+	ids := make([]string, len(all.Jobs))
+	for i, j := range all.Jobs {
+		ids[i] = j.ID
 	}
-	switch n {
+	switch at, n := guest.MatchJob(ids, id); n {
+	case 1:
+		return all.Jobs[at], nil
 	case 0:
 		return found, vm.Errorf(vm.CodeNotFound, "VM %s has no job %q", name, id).WithHint("banger vm jobs %s lists them; they go with a restart of the VM", name)
-	case 1:
-		return found, nil
+	default:
+		return found, vm.Errorf(vm.CodeInvalid, "the ids of %d jobs of VM %s begin with %q", n, name, id).WithHint("banger vm jobs %s lists them", name)
 	}
-	return found, vm.Errorf(vm.CodeInvalid, "the ids of %d jobs of VM %s begin with %q", n, name, id).WithHint("banger vm jobs %s lists them", name)
 }
 
 // completeJobs completes a VM and then one of its jobs. Like completeVMs it starts no daemon.

@@ -26,7 +26,11 @@ func newList(a *app) *cobra.Command {
 
 --filter KEY=VALUE selects by image, name, state, vmm, or label=KEY and label=KEY=VALUE; a value may be a pattern. Of
 several values of one key any may hold. --format writes each VM by a Go template, with the fields ID, Name, State, Image,
-VMM, VCPU, MemoryMiB, GuestIP, LastError, CreatedAt and Labels.`,
+VMM, VCPU, MemoryMiB, GuestIP, LastError, CreatedAt and Labels.
+
+A VM is "running (guest silent for TIME)" when its machine runs, and its guest has not answered for ten seconds or more: it
+may have halted, hang, or be very busy. It is asked when somebody looks, so that a second look tells more; 'banger vm show'
+waits a second for the answer.`,
 		Example: `  banger vm list
   banger vm list -q --filter state=running | xargs banger vm stop
   banger vm list --filter label=team=web
@@ -94,14 +98,18 @@ func vmTable(now time.Time, all []api.VMSummary) *table {
 	t := &table{}
 	t.row("NAME", "STATE", "IMAGE", "VMM", "CPU", "MEMORY", "IP", "CREATED")
 	for _, r := range all {
-		t.row(r.Name, stateWord(r), r.Image, orDash(r.VMM), strconv.Itoa(r.VCPU), formatSize(r.MemoryMiB*mib),
+		t.row(r.Name, stateWord(now, r), r.Image, orDash(r.VMM), strconv.Itoa(r.VCPU), formatSize(r.MemoryMiB*mib),
 			orDash(r.GuestIP), age(now, r.CreatedAt))
 	}
 	return t
 }
 
-// stateWord tells of a removal or a clean-up that failed, and is tried again, why it did, and of a restart why it is needed.
-func stateWord(r api.VMSummary) string {
+// stateWord tells of a removal or a clean-up that failed, and is tried again, why it did, of a restart why it is needed, and of a
+// machine that runs for how long its guest owes an answer.
+func stateWord(now time.Time, r api.VMSummary) string {
+	if r.State == vm.StateRunning && !r.Silent.IsZero() {
+		return string(r.State) + " (guest silent for " + span(now.Sub(r.Silent)) + ")"
+	}
 	if r.LastError == "" || r.State != vm.StateRemoving && r.State != vm.StateStopping && r.State != vm.StateStarting {
 		return string(r.State)
 	}

@@ -21,13 +21,13 @@ import (
 	"banger/internal/api/client"
 	"banger/internal/cli/launch"
 	"banger/internal/paths"
+	"banger/internal/testhost"
 )
 
 // soon bounds every wait of a test for what should come at once: a pass costs nothing of it.
 const soon = 60 * time.Second
 
 func TestMain(m *testing.M) {
-	os.Setenv("GORACE", "atexit_sleep_ms=0") // a second for each of hundreds of commands
 	commands := map[string]func(){
 		"banger":  func() { os.Exit(Main(os.Args[1:])) },
 		"bangerd": func() { os.Exit(fakeDaemon()) },
@@ -37,8 +37,9 @@ func TestMain(m *testing.M) {
 	}
 	if commands[filepath.Base(os.Args[0])] == nil {
 		unignore()
+		testhost.Together()
 	}
-	testscript.Main(m, commands)
+	testscript.Main(testhost.Races(m), commands)
 }
 
 // unignore lets the commands of tests begin with all signals as usual. A signal that nohup, or a shell's "&", has set to
@@ -113,6 +114,7 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			root := filepath.Join(e.WorkDir, "r")
 			e.Setenv("BANGER_ROOT", root)
+			e.Setenv(testhost.RaceEnv, os.Getenv(testhost.RaceEnv))
 			e.Defer(func() { stopDaemon(t, root) })
 			return nil
 		},

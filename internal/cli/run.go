@@ -56,7 +56,7 @@ not be invoked, 127 when it was not found, 130 on Ctrl-C.`,
   banger vm run --rm --timeout 10m --env-file ci.env -- make test`,
 	}
 	cmd.Flags().SetInterspersed(false)
-	vmFlags, execFlags := newVMFlags(cmd), newExecFlags(cmd)
+	vmFlags, execFlags := newVMFlags(a, cmd), newExecFlags(cmd)
 	remove := cmd.Flags().Bool("rm", false, "remove the VM when the command ends")
 	detach := cmd.Flags().BoolP("detach", "d", false, "start the VM, print its name, and leave it running")
 	quiet := cmd.Flags().BoolP("quiet", "q", false, "show neither progress nor, at the end, the name of a VM that stays")

@@ -26,7 +26,7 @@ const hangUpWait = 5 * time.Second
 // command is what a session is joined to, beside the request that it was started by.
 type command struct {
 	vm       string
-	from     uint64 // so many bytes of its output came before
+	from     uint64 // so many bytes of its output came before, as far as is known without the agent
 	leavable bool   // keys of a terminal leave it, and it goes on
 
 	client *client.Client // hangs it up where its own stream cannot, and asks whether its guest lives
@@ -35,10 +35,19 @@ type command struct {
 // answers asks the guest for something that it can only answer itself, where it seems not to live: nil when it does.
 func (to command) answers(ctx context.Context) error {
 	_, err := to.client.Processes(ctx, to.vm)
-	if vm.CodeOf(err) == vm.CodeNotFound { // it was renamed, or has gone, which the connection tells
+	if !isSilence(err) { // any other error is an answer, or of a VM that was renamed, or has gone, which the connection tells
 		return nil
 	}
 	return err
+}
+
+// isSilence says that an error tells of a guest that did not answer: it may be paused, or asked in vain.
+func isSilence(err error) bool {
+	switch vm.CodeOf(err) {
+	case vm.CodeUnavailable, vm.CodeNotRunning, vm.CodeCanceled:
+		return true
+	}
+	return errors.Is(err, context.DeadlineExceeded)
 }
 
 // session joins this program's terminal or pipes to a command in a guest until that ends. The returned error is the
@@ -47,11 +56,15 @@ func (a *app) session(ctx context.Context, conn net.Conn, r guest.ExecRequest, t
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	job, had := "", counter{}
-	had.add(to.from)
 	heard := &hearing{Conn: conn}
 	stdio := guest.Stdio{Out: had.to(a.out), Err: had.to(a.err)}
-	stdio.Started = func(id string) {
-		if job = id; id == "" && (r.LingerMs < 0 || r.TimeoutMs > 0) {
+	stdio.Started = func(j guest.JobStarted) {
+		if j.At != nil {
+			had.add(uint64(max(0, *j.At)))
+		} else {
+			had.add(to.from)
+		}
+		if job = j.Job; job == "" && (r.LingerMs < 0 || r.TimeoutMs > 0) {
 			cancel(noJobs(to.vm))
 		}
 	}
@@ -77,7 +90,7 @@ func (a *app) session(ctx context.Context, conn net.Conn, r guest.ExecRequest, t
 		defer back()
 		stdio.Resize, restore, lineEnd = resize, back, "\r\n"
 	}
-	signals, end := a.forwardSignals(ctx, restore, heard, to, r.LingerMs < 0)
+	signals, end := a.forwardSignals(ctx, restore, heard, &had, to, r.LingerMs < 0)
 	defer end()
 	stdio.Signals = signals
 

@@ -127,8 +127,11 @@ func stateLine(now time.Time, v api.VMView) string {
 		if !v.StartedAt.IsZero() {
 			s += " for " + span(now.Sub(v.StartedAt))
 		}
-		if !v.Observed.Ready {
+		switch since := v.Observed.Silent; {
+		case !v.Observed.Ready:
 			s += ", the guest's agent does not answer"
+		case !since.IsZero():
+			s += ", but its guest has not answered for " + span(now.Sub(since))
 		}
 	}
 	return s

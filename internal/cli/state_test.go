@@ -24,9 +24,22 @@ func TestStateWord(t *testing.T) {
 		{vm.StateStopping, "detach\nthe  disk", "stopping: detach the disk"},
 		{vm.StateRemoving, strings.Repeat("ä", 100), "removing: " + strings.Repeat("ä", 79) + "…"},
 	} {
-		if got := stateWord(api.VMSummary{State: c.state, LastError: c.lastError}); got != c.want {
+		if got := stateWord(time.Now(), api.VMSummary{State: c.state, LastError: c.lastError}); got != c.want {
 			t.Errorf("%s, %q: %q, want %q", c.state, c.lastError, got, c.want)
 		}
+	}
+}
+
+func TestSilenceIsShown(t *testing.T) {
+	now := time.Now()
+	for state, want := range map[vm.State]string{vm.StateRunning: "running (guest silent for 40 seconds)", vm.StateStopped: "stopped"} {
+		if got := stateWord(now, api.VMSummary{State: state, Silent: now.Add(-40 * time.Second)}); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	v := api.VMView{VMRecord: vm.VMRecord{State: vm.StateRunning}, Observed: vm.Observed{Ready: true, Silent: now.Add(-2 * time.Second)}}
+	if got := stateLine(now, v); got != "running, but its guest has not answered for 2 seconds" {
+		t.Errorf("%q", got)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 
 // On a terminal each sample takes the place of the last; elsewhere they follow each other.
 func TestStatsStream(t *testing.T) {
+	t.Parallel()
 	_, env := sandbox(t)
 	mustRun(t, env, "vm", "run", "-d", "--name", "web")
 	cmd, _, s := onTerminal(t, env, "vm", "stats")
@@ -37,6 +38,7 @@ func TestStatsStream(t *testing.T) {
 
 // The one that was named is gone: there is nothing left to show.
 func TestStatsOfAVMThatGoes(t *testing.T) {
+	t.Parallel()
 	_, env := sandbox(t)
 	mustRun(t, env, "vm", "run", "-d", "--name", "web")
 	mustRun(t, env, "vm", "run", "-d", "--name", "db")

@@ -253,6 +253,7 @@ func TestSecondCtrlCLeaves(t *testing.T) {
 
 // TestInterruptedStart: Ctrl-C before the command began removes what was begun.
 func TestInterruptedStart(t *testing.T) {
+	t.Parallel()
 	root, env := sandbox(t)
 	mustRun(t, env, "ps")
 	c := client.New(paths.Under(root).Socket())

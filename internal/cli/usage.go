@@ -19,38 +19,17 @@ func usage(cmd *cobra.Command, format string, args ...any) error {
 func flagError(cmd *cobra.Command, err error) error {
 	var unknown *pflag.NotExistError
 	if errors.As(err, &unknown) && len(unknown.GetSpecifiedName()) > 1 {
-		best, near := 3, "" // as far as cobra looks for commands
+		var names []string
 		cmd.Flags().VisitAll(func(f *pflag.Flag) {
-			if d := distance(unknown.GetSpecifiedName(), f.Name); d < best && !f.Hidden {
-				best, near = d, f.Name
+			if !f.Hidden {
+				names = append(names, f.Name)
 			}
 		})
-		if near != "" {
+		if near := vm.Nearest(unknown.GetSpecifiedName(), names); near != "" {
 			return vm.Errorf(vm.CodeInvalid, "%w", err).WithHint("did you mean --%s?", near)
 		}
 	}
 	return usage(cmd, "%w", err)
-}
-
-// distance counts the letters to insert, delete or replace between a and b (Levenshtein).
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			replace := diagonal
-			if a[i] != b[j] {
-				replace++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(replace, row[j]+1, diagonal+1)
-		}
-	}
-	return row[len(b)]
 }
 
 // group is the Args of a command that only groups others: cobra would answer an unknown one with help and success.

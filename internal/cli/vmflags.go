@@ -20,7 +20,7 @@ type vmFlags struct {
 	ports        []string // as vm.ParsePort reads them
 }
 
-func newVMFlags(cmd *cobra.Command) *vmFlags {
+func newVMFlags(a *app, cmd *cobra.Command) *vmFlags {
 	v := &vmFlags{memory: sizeFlag{min: vm.MinMemory, max: vm.MaxMemory}, disk: sizeFlag{min: vm.MinDisk, max: vm.MaxDisk}}
 	f := cmd.Flags()
 	f.StringVar(&v.request.Name, "name", "", "`NAME` of the VM; without it one is made up")
@@ -39,6 +39,8 @@ func newVMFlags(cmd *cobra.Command) *vmFlags {
 	for name, drivers := range map[string][]string{"vmm": vm.VMMDrivers(), "disk": vm.DiskDrivers(), "network": vm.NetworkDrivers()} {
 		_ = cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(append([]string{vm.Auto}, drivers...), cobra.ShellCompDirectiveNoFileComp))
 	}
+	_ = cmd.RegisterFlagCompletionFunc("image", a.completeLibrary(imageLibrary))
+	_ = cmd.RegisterFlagCompletionFunc("kernel", a.completeLibrary(kernelLibrary))
 	completeRestart(cmd)
 	// Only shown: what is not given is not sent, and the daemon fills it in from config.toml, which may say otherwise.
 	for name, value := range map[string]string{

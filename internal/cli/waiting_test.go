@@ -10,6 +10,7 @@ import (
 
 // TestWaitingForAStartIsShown: commands that wait for a VM that starts show how it does.
 func TestWaitingForAStartIsShown(t *testing.T) {
+	t.Parallel()
 	_, env := sandbox(t)
 	piped(t, env, "banger: image", "vm", "run", "--image", "slow", "--name", "slow", "--", "true")
 	for _, args := range [][]string{
@@ -27,6 +28,7 @@ func TestWaitingForAStartIsShown(t *testing.T) {
 }
 
 func TestACopyIsShown(t *testing.T) {
+	t.Parallel()
 	root, env := sandbox(t)
 	mustRun(t, env, "vm", "run", "-d", "--name", "web")
 	// The stream stops after the file's bytes (a header of 512 before them) until a line is typed.
@@ -54,6 +56,7 @@ func TestACopyIsShown(t *testing.T) {
 
 // TestNoColor: NO_COLOR set to anything means no colours; the line is drawn all the same.
 func TestNoColor(t *testing.T) {
+	t.Parallel()
 	for value, colored := range map[string]bool{"": true, "1": false, "0": false} {
 		t.Run("NO_COLOR="+value, func(t *testing.T) {
 			_, env := sandbox(t)

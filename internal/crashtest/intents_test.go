@@ -61,41 +61,53 @@ func TestIntentsChangeAtEveryPoint(t *testing.T) {
 			t.Parallel()
 			from := beginning(t, operation{before: c.before})
 			defer from.w.close()
-			whole, err := change(from, c.do, "", intent{})
-			if err != nil || len(whole) == 0 {
-				t.Fatalf("by itself: %v, %d points", err, len(whole))
-			}
-			cases, missed := 0, 0
-			for _, i := range c.intents {
-				for n, p := range whole {
-					if n%everyPoint != 0 {
-						continue
-					}
-					cases++
-					_, err := change(from, c.do, p, i)
-					for range 4 { // workers of several VMs at once do not count alike each time
-						if !errors.Is(err, errNotPassed) {
-							break
+			var missed, whole []string
+			for range 3 { // a first run now and then goes a way that no later one does: it is no measure then
+				var err error
+				if whole, err = change(from, c.do, "", intent{}); err != nil || len(whole) == 0 {
+					t.Fatalf("by itself: %v, %d points", err, len(whole))
+				}
+				cases := 0
+				missed = nil
+				for _, i := range c.intents {
+					for n, p := range whole {
+						if n%everyPoint != 0 {
+							continue
 						}
-						_, err = change(from, c.do, p, i)
-					}
-					if errors.Is(err, errNotPassed) {
-						missed++
-						continue
-					}
-					if err != nil {
-						t.Errorf("%s at %s: %v", i.name, p, err)
-						if *impatient {
-							t.FailNow()
+						cases++
+						if !changesAt(t, from, c.do, p, i) {
+							missed = append(missed, i.name+" at "+p)
 						}
 					}
 				}
+				if len(missed)*10 <= cases {
+					return
+				}
 			}
-			if missed*10 > cases {
-				t.Errorf("of %d points %d were not passed again", cases, missed)
-			}
+			t.Errorf("these were not passed again: %q; at first were %q", missed, whole)
 		})
 	}
+}
+
+// changesAt is one case; false = its point was not passed.
+func changesAt(t *testing.T, from *snapshot, do func(*run) answer, at string, i intent) bool {
+	_, err := change(from, do, at, i)
+	for range 4 { // workers of several VMs at once do not count alike each time
+		if !errors.Is(err, errNotPassed) {
+			break
+		}
+		_, err = change(from, do, at, i)
+	}
+	if errors.Is(err, errNotPassed) {
+		return false
+	}
+	if err != nil {
+		t.Errorf("%s at %s: %v", i.name, at, err)
+		if *impatient {
+			t.FailNow()
+		}
+	}
+	return true
 }
 
 // change does something, with an intent that comes at a point of what the worker does for it; empty = none does. It returns

@@ -26,8 +26,9 @@ type alive struct {
 	w *world
 	r *run
 
-	told map[string]bool // by VM: whether the client was told that it is there; absent = not told
-	did  []string
+	told  map[string]bool // by VM: whether the client was told that it is there; absent = not told
+	ports map[string]bool // by VM and port of its guest: whether the client was told that it is published; absent = not told
+	did   []string
 }
 
 func (l *alive) log(format string, args ...any) {
@@ -52,7 +53,7 @@ func TestRandomLives(t *testing.T) {
 func randomLives(t *testing.T) {
 	var lives, crashes, reboots, failures atomic.Int64
 	rapid.Check(t, func(rt *rapid.T) {
-		l := &alive{t: rt, w: newWorld(t), told: map[string]bool{}}
+		l := &alive{t: rt, w: newWorld(t), told: map[string]bool{}, ports: map[string]bool{}}
 		defer l.w.close()
 		defer func() { l.w.k.end() }()
 		l.r = l.w.boot("")
@@ -62,7 +63,7 @@ func randomLives(t *testing.T) {
 			l.fail(&failures)
 			dies := rapid.IntRange(0, 40).Draw(rt, "dies after") // acts; many: not at all
 			l.r.endAfter(dies)
-			l.step(rapid.SampledFrom([]string{"create", "run", "start", "stop", "kill", "set", "pause", "resume", "reset", "delete", "VMM dies", "build"}).Draw(rt, "what"), names.Draw(rt, "VM"))
+			l.step(rapid.SampledFrom([]string{"create", "run", "start", "stop", "kill", "set", "pause", "resume", "reset", "delete", "VMM dies", "build", "ports"}).Draw(rt, "what"), names.Draw(rt, "VM"))
 			l.r.failing(nil)
 			l.r.endAfter(-1)
 			switch {
@@ -125,7 +126,7 @@ func (l *alive) step(what, name string) {
 		l.now(name, a, true)
 	case "run":
 		l.maybe(name)
-		a = create(r, api.CreateRequest{Name: name, Start: true, Restart: policy})
+		a = create(r, api.CreateRequest{Name: name, Start: true, Restart: policy, Ports: l.published(name)})
 		l.now(name, a, true)
 	case "start":
 		a = r.call("POST", path+"/start", struct{}{})
@@ -138,6 +139,7 @@ func (l *alive) step(what, name string) {
 	case "set":
 		a = r.call("PATCH", path, api.SetRequest{Restart: policy, VCPU: 2})
 	case "delete":
+		l.noPorts(name)
 		delete(l.told, name) // from now on it may go at any moment
 		a = r.call("DELETE", path, struct{}{})
 		l.now(name, a, false)
@@ -147,6 +149,8 @@ func (l *alive) step(what, name string) {
 				l.w.k.kill(id)
 			}
 		}
+	case "ports":
+		a = l.changePorts(name)
 	case "build":
 		a = build("second", true)(r)
 	}
@@ -184,6 +188,7 @@ func (l *alive) quiet() {
 			errs = append(errs, fmt.Errorf("lost: the client was told that %s is there: %v; it is: %v", name, there, is))
 		}
 	}
+	errs = append(errs, l.portsKept(records))
 	for _, v := range records { // and everything can be taken away
 		r.do(func(ctx context.Context) {
 			_, err := r.daemon.Engine.Delete(ctx, string(v.ID))

@@ -17,6 +17,7 @@ import (
 // TestAClockThatIsSetBack has a daemon find what one left whose clock was an hour ahead of its own: every time in the database
 // and of each file lies in the future. That is all that it can see of a clock that was set back meanwhile.
 func TestAClockThatIsSetBack(t *testing.T) {
+	t.Parallel()
 	p := newStandInPlace(t)
 	lives := p.hold(t)
 	for name, policy := range map[string]string{"again": vm.RestartAlways, "off": vm.RestartOnFailure, "going": vm.RestartNo, "old": vm.RestartNo} {

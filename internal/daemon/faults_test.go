@@ -59,6 +59,7 @@ func says(t *testing.T, got string, words ...string) {
 
 // Another program holds the lock of the database for longer than is waited for.
 func TestADatabaseThatIsLocked(t *testing.T) {
+	t.Parallel()
 	p := newStandInPlace(t)
 	lives := p.hold(t)
 	other, err := sql.Open("sqlite", "file:"+p.Database()+"?_txlock=immediate")
@@ -236,6 +237,7 @@ func fill(t *testing.T, dir, filler string) {
 
 // Somebody tidied up /run under a daemon that serves.
 func TestARuntimeDirectoryThatIsRemoved(t *testing.T) {
+	t.Parallel()
 	p := newStandInPlace(t)
 	lives := p.hold(t)
 	var before, after struct{ PID int }

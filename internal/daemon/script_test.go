@@ -21,7 +21,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){
+	testscript.Main(testhost.Races(m), map[string]func(){
 		"banger":  func() { os.Exit(cli.Main(os.Args[1:])) },
 		"bangerd": func() { os.Exit(bangerd(os.Args[1:])) },
 		"standin": func() { os.Exit(standIn(os.Args[1:])) },
@@ -61,6 +61,7 @@ func runScripts(t *testing.T, dir string) {
 		Setup: func(e *testscript.Env) error {
 			root := filepath.Join(e.WorkDir, "r")
 			e.Setenv("BANGER_ROOT", root)
+			e.Setenv(testhost.RaceEnv, os.Getenv(testhost.RaceEnv))
 			ours, _, _ := strings.Cut(e.Getenv("PATH"), string(os.PathListSeparator))
 			e.Setenv("OURS", ours) // the directory of banger and bangerd alone
 			e.Defer(func() {

@@ -66,7 +66,8 @@ func serve(ctx context.Context, p paths.Paths, c config.Config, log *slog.Logger
 		Handler: server.New(server.Config{
 			Engine: d.Engine, Images: d.Images, Kernels: d.Kernels, Programs: d.Programs, Inventory: objects, Version: version.String(), Status: status, Stop: stop, Log: log,
 			Doctor: doctor.New(doctor.Config{
-				Paths: p, Store: d.Store, VMMs: d.Engine.VMMs, Disks: d.Engine.Disks, Auto: d.Engine.Auto,
+				Paths: p, Store: d.Store, VMMs: d.Engine.VMMs, Disks: d.Engine.Disks, Nets: d.Engine.Networks, Auto: d.Engine.Auto,
+				CanBuild: d.Images.CanBuild, NoCgroup: cgroups == cgroup.Tree{},
 				Inventory: objects.List, NoJail: !c.Firecracker.Jail, Unjailed: d.Engine.Unjailed,
 			}).Check,
 		}),

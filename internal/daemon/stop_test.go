@@ -16,6 +16,7 @@ import (
 
 // TestStopLeavesNoWorkBehind: a stopped daemon has ended what it was building, and removed the half of it.
 func TestStopLeavesNoWorkBehind(t *testing.T) {
+	t.Parallel()
 	testhost.Need(t, testhost.Root, testhost.Mmdebstrap) // a fake is run, where a real build could
 	p := newPlace(t)
 	testhost.Leaks(t, p.Root)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -82,7 +83,7 @@ func (s *storm) client(ctx context.Context, r *rand.Rand) {
 		all := [][]string{
 			{"vm", "create", "--name", name}, {"vm", "start", name}, {"vm", "start", name}, {"vm", "stop", name}, {"vm", "stop", "--time", "1", name},
 			{"vm", "kill", name}, {"vm", "delete", name}, {"vm", "exec", name, "--", "hello"}, {"vm", "run", "--rm", "--", "hello"},
-			{"vm", "run", "-d", "--name", name}, {"vm", "list", "--json"}, {"vm", "show", name}, {"doctor", "--leaks"},
+			{"vm", "run", "-d", "--name", name}, {"vm", "run", "-d", "--name", name, "-p", "80"}, {"vm", "ports", "add", name, "81"}, {"vm", "ports", "remove", name, "81"}, {"vm", "list", "--json"}, {"vm", "show", name}, {"doctor", "--leaks"},
 		}
 		args := all[r.IntN(len(all))]
 		bounded, cancel := context.WithTimeout(s.t.Context(), 3*time.Minute) // of the test, not of the storm: what has begun ends by itself
@@ -146,6 +147,22 @@ func (s *storm) killer(ctx context.Context, r *rand.Rand) {
 	}
 }
 
+// isOpen waits until a port of a VM that runs is open: where it was another's for a moment, it is tried again.
+func (s *storm) isOpen(p vm.Port) {
+	s.t.Helper()
+	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(50 * time.Millisecond) { // seen as users see it
+		c, err := net.Dial("tcp4", p.Host())
+		if err == nil {
+			_ = c.Close()
+			return
+		}
+		if time.Now().After(end) {
+			s.t.Errorf("port %s: %v", p, err)
+			return
+		}
+	}
+}
+
 // settled waits until every VM is at rest, and holds what there is against what the records say.
 func (s *storm) settled() {
 	t := s.t
@@ -176,6 +193,9 @@ func (s *storm) settled() {
 		if r.State == vm.StateRunning {
 			want, running = 1, running+1
 			s.answers(t, r.Name)
+			for _, p := range r.Spec.Ports {
+				s.isOpen(p)
+			}
 		} else if !handles.Read(r.ID, r.Runtime.VMDir).IsZero() {
 			t.Errorf("VM %s is %s, and holds %+v", r.Name, r.State, handles.Read(r.ID, r.Runtime.VMDir))
 		}

@@ -6,13 +6,11 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
-
-	"golang.org/x/sys/unix"
 
 	"banger/internal/api"
 	"banger/internal/disk"
 	"banger/internal/inventory"
+	"banger/internal/network"
 	"banger/internal/paths"
 	"banger/internal/vm"
 	"banger/internal/vmm"
@@ -32,21 +30,27 @@ type kind struct{ code, severity, text, hint string }
 var (
 	vmmMissing    = kind{"vmm-missing", severityError, "VMM %s cannot be used: %s", "%s"}
 	vmmUnused     = kind{"vmm-unused", severityInfo, "VMM %s cannot be used: %s", "%s"}
-	emulated      = kind{"emulated", severityWarning, "VMs run under software emulation, about ten times slower: %s", "%s"}
+	emulated      = kind{"emulated", severityWarning, "VMs run under software emulation (%s %s), about ten times slower: %s", "%s"}
+	vmmOld        = kind{"vmm-old", severityInfo, "%s %s: %s", "install a newer %s"}
 	accelerated   = kind{"accelerated", severityInfo, "%s %s runs VMs with hardware virtualization, at nearly the speed of this machine: %s", ""}
 	automatic     = kind{"auto", severityInfo, "new VMs run under %s, on network %s", "--vmm and --network ask for others"}
 	automaticNext = kind{"auto", severityInfo, "new VMs run under %s, on network %s, if it proves to run guests when there is a kernel", "--vmm and --network ask for others"}
 	nothingFits   = kind{"auto-none", severityError, "no new VM can run: %s", "%s"}
 	noJail        = kind{"no-jail", severityWarning, "jail = false in config.toml: Firecracker VMs run as user %d of this host, with no jail around them. A guest that breaks out of its VMM is that user, and can reach every file and every VM of theirs", "take it out of [firecracker] in config.toml; a VM has its jail from its next start on"}
 	unjailed      = kind{"unjailed", severityWarning, "VM %s runs with no jail around it, as user %d of this host: it was started when jails were off", "banger vm restart %s puts it into one"}
-	jailsUnknown  = kind{"jails-unknown", severityWarning, "whether each VM is in a jail could not be found out: %s", ""}
+	jailsUnknown  = kind{"jails-unknown", severityWarning, "whether each VM is in a jail could not be found out: %s", "%s has what the daemon saw"}
 	diskDriver    = kind{"disk-driver", severityInfo, "system disks are made by %s: %s", ""}
-	diskBroken    = kind{"disk-broken", severityError, "no disk driver works: %s", ""}
+	diskBroken    = kind{"disk-broken", severityError, "no disk driver works: %s", "%s"}
+	networkUnused = kind{"network-unused", severityInfo, "network %s cannot be used: %s", "%s"}
+	noCgroup      = kind{"no-cgroup", severityInfo, "VMs have no cgroup of their own: they run in the session or service that bangerd was started from, within its limits", "%s"}
+	socketGone    = kind{"socket-gone", severityWarning, "VM %s runs, but its socket is gone, and the next daemon will not reach it: %s", "banger vm restart %s makes it anew"}
+	spaceOut      = kind{"space-out", severityError, "%d MiB are free in %s: no VM starts, and those that run stop when they write", "'banger vm prune' removes VMs that do not run, 'banger vm list' shows all"}
 	spaceLow      = kind{"space-low", severityWarning, "%d MiB are free in %s", "a VM begins small and may grow to the size of its disks"}
 	noImage       = kind{"no-image", severityInfo, "there is no image yet", "the first 'banger vm run' builds one; 'banger image build debian-bookworm' does it now"}
+	imageBuild    = kind{"image-build", severityWarning, "images cannot be built: %s", "%s"}
 	toolMissing   = kind{"tool-missing", severityWarning, "%s is not installed: %s", "apt-get install %s"}
 	orphan        = kind{"orphan", severityWarning, "%s %s is left over: %s", "%s"}
-	lookFailed    = kind{"orphans-unknown", severityWarning, "not all of what may be left over could be found out: %s", ""}
+	lookFailed    = kind{"orphans-unknown", severityWarning, "not all of what may be left over could be found out: %s", "%s has what the daemon saw"}
 	databaseError = kind{"database", severityError, "the database cannot be read: %s", "%s"}
 )
 
@@ -70,12 +74,16 @@ type Config struct {
 	Store Records
 	VMMs  []vmm.Driver
 	Disks []disk.Driver
+	Nets  []network.Driver
 
 	// Auto is what a VM gets that asks for neither: the names of its VMM and network. pending: the VMM is not proven yet.
 	Auto func(ctx context.Context) (vmm, network string, pending bool, err error)
 	// Inventory tells what of the host is ours. What could be found is returned beside an error; nil = nobody looks.
 	Inventory func(ctx context.Context) ([]inventory.Finding, error)
 	NoJail    bool // Firecracker's VMMs are to run outside jails
+	NoCgroup  bool // VMs have none of their own
+	// CanBuild says why no image can be built, programs that are missing aside; nil = nobody asks.
+	CanBuild func(ctx context.Context) error
 	// Unjailed tells the names of the VMs that run outside a jail where new ones get one; nil = there are none.
 	Unjailed func(ctx context.Context) ([]string, error)
 }
@@ -93,8 +101,10 @@ func (d *Doctor) Check(ctx context.Context) []api.Problem {
 	problems = append(problems, found...)
 	problems = append(problems, d.jails(ctx, os.Geteuid())...)
 	problems = append(problems, d.disks(ctx, takes)...)
+	problems = append(problems, d.networks(ctx)...)
+	problems = append(problems, d.cgroup(os.Geteuid())...)
 	problems = append(problems, d.space()...)
-	problems = append(problems, tools()...)
+	problems = append(problems, d.tools(ctx)...)
 	return append(problems, d.records(ctx)...)
 }
 
@@ -115,7 +125,11 @@ func (d *Doctor) vmms(ctx context.Context) (out []api.Problem, takes string) {
 		case p.Accel == "kvm":
 			out = append(out, accelerated.problem(nil, name, p.Version, p.Why))
 		default:
-			out = append(out, emulated.problem([]any{p.Hint}, p.Why))
+			out = append(out, emulated.problem([]any{p.Hint}, name, p.Version, p.Why))
+		}
+		if p.Usable && p.Limit != "" {
+			name := d.VMMs[i].Name()
+			out = append(out, vmmOld.problem([]any{name}, name, p.Version, p.Limit))
 		}
 	}
 	takes, network, pending, err := d.Auto(ctx)
@@ -143,7 +157,7 @@ func (d *Doctor) jails(ctx context.Context, uid int) (out []api.Problem) {
 		out = append(out, unjailed.problem([]any{name}, name, uid))
 	}
 	if err != nil {
-		out = append(out, jailsUnknown.problem(nil, err))
+		out = append(out, jailsUnknown.problem([]any{d.Paths.DaemonLog()}, err))
 	}
 	return out
 }
@@ -154,36 +168,13 @@ func (d *Doctor) disks(ctx context.Context, vmm string) []api.Problem {
 	}
 	driver, why, err := disk.Choose(ctx, d.Disks, disk.Auto, vmm, d.Paths.State, d.Paths.VMs())
 	if err != nil {
-		return []api.Problem{diskBroken.problem(nil, err)}
+		hint := vm.HintOf(err)
+		if hint == "" {
+			hint = "qemu-img (apt-get install qemu-utils) makes disks for QEMU; room in " + d.Paths.VMs() + ", and the right to write there, it takes in any case"
+		}
+		return []api.Problem{diskBroken.problem([]any{hint}, err)}
 	}
 	return []api.Problem{diskDriver.problem(nil, driver.Name(), why)}
-}
-
-// enough is the free space below which doctor warns, in bytes.
-const enough = 2 << 30
-
-func (d *Doctor) space() []api.Problem {
-	var st unix.Statfs_t
-	if unix.Statfs(d.Paths.State, &st) != nil {
-		return nil
-	}
-	if free := st.Bavail * uint64(st.Bsize); free < enough {
-		return []api.Problem{spaceLow.problem(nil, free>>20, d.Paths.State)}
-	}
-	return nil
-}
-
-func tools() (out []api.Problem) {
-	for _, t := range []struct{ program, pkg, what string }{
-		{"mmdebstrap", "mmdebstrap", "images cannot be built"},
-		{"mkfs.ext4", "e2fsprogs", "disks cannot be made"},
-		{"ssh", "openssh-client", "'banger vm ssh' does not work"},
-	} {
-		if _, err := exec.LookPath(t.program); err != nil {
-			out = append(out, toolMissing.problem([]any{t.pkg}, t.program, t.what))
-		}
-	}
-	return out
 }
 
 func (d *Doctor) records(ctx context.Context) (out []api.Problem) {
@@ -194,8 +185,10 @@ func (d *Doctor) records(ctx context.Context) (out []api.Problem) {
 	if len(images) == 0 {
 		out = append(out, noImage.problem(nil))
 	}
-	if _, err := d.Store.VMs(ctx); err != nil {
+	vms, err := d.Store.VMs(ctx)
+	if err != nil {
 		return append(out, databaseError.problem([]any{vm.HintOf(err)}, err))
 	}
+	out = append(out, sockets(vms)...)
 	return append(out, d.orphans(ctx)...)
 }

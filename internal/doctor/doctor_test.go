@@ -56,13 +56,25 @@ func TestVMMs(t *testing.T) {
 		code, severity string
 	}{
 		{vmm.Probe{Why: "not installed", Hint: "install it"}, "vmm-missing", "error"},
-		{vmm.Probe{Usable: true, Accel: "tcg", Why: "no KVM", Hint: "switch it on"}, "emulated", "warning"},
+		{vmm.Probe{Usable: true, Accel: "tcg", Version: "7.2", Why: "no KVM", Hint: "switch it on"}, "emulated", "warning"},
 		{vmm.Probe{Usable: true, Accel: "kvm", Why: "a guest booted"}, "accelerated", "info"},
 	} {
 		got, takes := taking(Config{VMMs: []vmm.Driver{driver{probe: c.probe}}}, false, nil).vmms(t.Context())
 		if takes != "qemu" || len(got) != 2 || got[1].Code != "auto" || got[1].Text != "new VMs run under qemu, on network user" || got[0].Code != c.code || got[0].Severity != c.severity || !strings.Contains(got[0].Text, c.probe.Why) || got[0].Hint != c.probe.Hint {
 			t.Errorf("%+v: %+v", c.probe, got)
 		}
+	}
+}
+
+// The version is told, and what an old one lacks.
+func TestVMMVersion(t *testing.T) {
+	got, _ := taking(Config{VMMs: []vmm.Driver{driver{probe: vmm.Probe{Usable: true, Accel: "tcg", Version: "7.2.22", Limit: "one processor for all"}}}}, false, nil).vmms(t.Context())
+	if !strings.Contains(got[0].Text, "(qemu 7.2.22)") {
+		t.Errorf("%+v", got[0])
+	}
+	want := api.Problem{Code: "vmm-old", Severity: "info", Text: "qemu 7.2.22: one processor for all", Hint: "install a newer qemu"}
+	if len(got) != 3 || got[1] != want {
+		t.Errorf("%+v, want %+v", got, want)
 	}
 }
 

@@ -14,7 +14,7 @@ func (d *Doctor) orphans(ctx context.Context) (out []api.Problem) {
 	}
 	found, err := d.Inventory(ctx)
 	if err != nil {
-		out = append(out, lookFailed.problem(nil, err))
+		out = append(out, lookFailed.problem([]any{d.Paths.DaemonLog()}, err))
 	}
 	for _, f := range found {
 		hint := "banger doctor --leaks --fix"

@@ -30,6 +30,15 @@ type box struct {
 	banger string
 }
 
+// beside has a test run while others do, as many as there are processors: a guest under emulation keeps one busy, and who waits
+// for it none. Each has a root of its own. In the lab whatever is on the host is the test's, and there is one at a time.
+func beside(t *testing.T) {
+	t.Helper()
+	if !testhost.Alone() {
+		t.Parallel()
+	}
+}
+
 // newBox also checks, at the end, that nothing of the root is left: no VM, no process, no socket.
 func newBox(t testing.TB) *box {
 	t.Helper()
@@ -130,9 +139,29 @@ func (b *box) fails(code int, words string, args ...string) {
 // vm starts a detached VM that is deleted with the test.
 func (b *box) vm(name string, flags ...string) {
 	b.t.Helper()
-	b.t.Cleanup(func() { _, _, _ = b.run(nil, "vm", "delete", name) })
+	b.t.Cleanup(func() {
+		if b.t.Failed() {
+			b.tell(name)
+		}
+		_, _, _ = b.run(nil, "vm", "delete", name)
+	})
 	if got := b.ok(append([]string{"vm", "run", "--name", name, "-d"}, flags...)...); got != name+"\n" {
 		b.t.Fatalf("run -d printed %q", got)
+	}
+}
+
+// tell logs what a failed test's VM and its daemon have last said.
+func (b *box) tell(name string) {
+	view, errs, _ := b.run(nil, "vm", "show", name, "--json")
+	b.t.Logf("VM %s at the test's end:\n%s%s", name, view, errs)
+	logs := []string{paths.Under(b.root).DaemonLog()}
+	var v api.VMView
+	if json.Unmarshal([]byte(view), &v) == nil && v.Runtime.VMDir != "" {
+		logs = append(logs, filepath.Join(v.Runtime.VMDir, "vmm.log"), v.Runtime.LogPath)
+	}
+	for _, path := range logs {
+		text, _ := os.ReadFile(path)
+		b.t.Logf("the last of %s:\n%s", path, text[max(0, len(text)-2000):])
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 
 // The claim the project exists for: kill the daemon at any moment, and VMs live on and nothing leaks.
 func TestTheDaemonIsKilled(t *testing.T) {
+	beside(t)
 	b := newBox(t)
 	testhost.Need(t, testhost.SSH)
 	names := []string{"one", "two", "three"}
@@ -110,6 +111,7 @@ func TestTheDaemonIsKilled(t *testing.T) {
 }
 
 func TestTheVMMIsKilled(t *testing.T) {
+	beside(t)
 	b := newBox(t)
 	b.vm("web")
 	// What a first start put into the home has to be there with the first thing of the user that is.

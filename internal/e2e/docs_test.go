@@ -23,6 +23,7 @@ var documents = []string{"README.md", "docs/guide.md"}
 // Every session that the documents show is typed here: its output must be what they say, but for what changes from one
 // run to the next, such as numbers.
 func TestDocs(t *testing.T) {
+	beside(t)
 	testhost.Need(t, testhost.Real, testhost.QEMU, testhost.Root, testhost.SSH)
 	for _, name := range documents {
 		t.Run(filepath.Base(name), func(t *testing.T) {

@@ -22,6 +22,7 @@ import (
 )
 
 func TestInOneVM(t *testing.T) {
+	beside(t)
 	b := newBox(t)
 	b.vm("web")
 	in := func(args ...string) []string { return append([]string{"vm", "exec", "web", "--"}, args...) }
@@ -165,6 +166,8 @@ func TestInOneVM(t *testing.T) {
 	})
 	t.Run("ssh by host name", func(t *testing.T) { testSSHConfig(t, b.with(t)) })
 	t.Run("cp", func(t *testing.T) { testCopy(t, b.with(t)) })
+	t.Run("copies that are cut off", func(t *testing.T) { testCutOffCopies(t, b.with(t)) })
+	t.Run("large copies", func(t *testing.T) { testLargeCopies(t, b.with(t)) })
 	t.Run("load", func(t *testing.T) { testLoad(t, b.with(t)) })
 	t.Run("logs", func(t *testing.T) {
 		b := b.with(t)

@@ -16,6 +16,7 @@ import (
 // A VM outlives the shell it was started from, and the daemon: it must hold nothing of theirs ("exec 9>lock; flock 9;
 // banger vm start web" would keep the lock for as long as the VM runs), nor inherit which signals they do not want.
 func TestAVMHoldsItsOwnOnly(t *testing.T) {
+	beside(t)
 	b := newBox(t)
 	_, _, _ = b.run(nil, "daemon", "stop") // the command below starts it
 	lock := filepath.Join(testhost.Dir(t), "callers.lock")

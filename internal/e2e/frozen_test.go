@@ -14,6 +14,7 @@ import (
 // A guest that is frozen with its VMM takes no signal. Whoever waits for a command in it can leave all the same, by one
 // signal or at once by two, and the guest goes on as if nothing had been when it is let.
 func TestAFrozenGuestHoldsNoClient(t *testing.T) {
+	beside(t)
 	b := newBox(t)
 	b.vm("web")
 	vmm, err := proc.Identify(b.show("web").Handles.PID)
@@ -61,6 +62,7 @@ func TestAFrozenGuestHoldsNoClient(t *testing.T) {
 // A guest that has died while its VMM lives, as one that was powered off by force does under Firecracker, holds nobody who
 // follows a command in it. Here all of its agent stops, under a kernel that says that it has halted.
 func TestADeadGuestHoldsNoClient(t *testing.T) {
+	beside(t)
 	b := newBox(t)
 	b.vm("web")
 	const die = `g=/sys/fs/cgroup/frozen; mkdir $g && echo 1 >$g/cgroup.procs && echo '<0>reboot: System halted' >/dev/kmsg && echo 1 >$g/cgroup.freeze; exec sleep 1000`

@@ -12,6 +12,7 @@ import (
 
 // A stop loses nothing, however much is dirty, and however little the processes are given.
 func TestStopSettlesTheDisks(t *testing.T) {
+	beside(t)
 	b := newBox(t)
 	const write = `yes banger | head -c 400000000`
 	b.vm("dirty", "--memory", "2G")
@@ -30,6 +31,7 @@ func TestStopSettlesTheDisks(t *testing.T) {
 }
 
 func TestInABareVM(t *testing.T) {
+	beside(t)
 	b := newBox(t)
 	b.vm("bare", "--network", "none")
 	in := func(args ...string) []string { return append([]string{"vm", "exec", "bare", "--"}, args...) }
@@ -70,6 +72,7 @@ func TestInABareVM(t *testing.T) {
 
 // The nodes of modules that nobody has loaded yet are there, and opening one loads its module.
 func TestDevicesWhereTheImagesInitIsPID1(t *testing.T) {
+	beside(t)
 	b := newBox(t)
 	b.vm("sd", "--image", "systemd")
 	for end := time.Now().Add(3 * time.Minute); ; time.Sleep(500 * time.Millisecond) {

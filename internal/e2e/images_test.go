@@ -77,6 +77,7 @@ func (b *box) smallTar() string {
 // TestImagesByHand takes one root file system through all hands: it is imported, changed in VMs with two kinds of disks, committed,
 // exported as a qcow2 disk and imported again, tagged and pruned.
 func TestImagesByHand(t *testing.T) {
+	beside(t)
 	b := newBox(t)
 	small := b.smallTar()
 	b.fails(125, "of no kind that is known", "image", "import", "/etc/hostname")

@@ -10,6 +10,7 @@ import (
 
 // An image with an init of its own gets PID 1; the agent lives on beside it, through daemon-reload and a dead daemon.
 func TestTheImagesInitIsPID1(t *testing.T) {
+	beside(t)
 	b := newBox(t)
 	b.vm("sd", "--image", "systemd")
 	b.systemd("sd")

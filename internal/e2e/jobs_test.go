@@ -73,6 +73,7 @@ func (b *box) untilJob(name, id, what string, is func(guest.Job) bool) guest.Job
 
 // Commands outlive their clients, and their daemon, and give all that they wrote to who comes back.
 func TestJobs(t *testing.T) {
+	beside(t)
 	b := newBox(t)
 	b.vm("web")
 	in := func(flags ...string) []string { return append([]string{"vm", "exec"}, flags...) }

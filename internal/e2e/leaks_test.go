@@ -18,6 +18,7 @@ import (
 // A VM whose record was lost still runs, and nobody would ever end it: doctor names all of it, and takes it away when it
 // is told to. The VM beside it, and what another root has, is not touched.
 func TestALostRecordLeavesOrphans(t *testing.T) {
+	beside(t)
 	b, other := newBox(t), anotherBox(t)
 	b.vm("lost")
 	b.vm("kept")

@@ -99,7 +99,7 @@ func TestChoice(t *testing.T) {
 		for i := range n {
 			points = append(points, point{"stop:step" + strconv.Itoa(i) + ":before", 1})
 		}
-		for _, every := range []int{1, 2, 4, 13} {
+		for _, every := range []int{1, 2, 4, 15} {
 			taken := map[turn]bool{}
 			for offset := range 200 {
 				turns := choice{every, offset}.of(0, operation{}, points)

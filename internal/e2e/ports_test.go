@@ -113,6 +113,7 @@ func (b *box) get(p api.PortStatus, size int) error {
 }
 
 func TestPorts(t *testing.T) {
+	beside(t)
 	b := newBox(t)
 	b.vm("web", "-p", "80", "-p", "53/udp")
 	b.servePorts("web", "127.0.0.1")

@@ -12,6 +12,7 @@ import (
 )
 
 func TestMainJob(t *testing.T) {
+	beside(t)
 	b := newBox(t)
 
 	out, errs, code := b.run(nil, "vm", "run", "--name", "handles-test", "--", "cat", "/etc/hostname")
@@ -56,6 +57,7 @@ func TestMainJob(t *testing.T) {
 }
 
 func TestRunAndRemove(t *testing.T) {
+	beside(t)
 	b := newBox(t)
 	t.Run("exit code", func(t *testing.T) {
 		b := b.with(t)
@@ -84,6 +86,7 @@ func TestRunAndRemove(t *testing.T) {
 
 // A client that is killed leaves nothing of a --rm VM, whatever it was waiting for.
 func TestKilledClientLeavesNothing(t *testing.T) {
+	beside(t)
 	b := newBox(t)
 	for _, c := range []struct {
 		name string

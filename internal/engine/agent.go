@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"banger/internal/guest"
@@ -27,8 +28,33 @@ type agent struct {
 
 	deafAfter time.Duration // as the constant says; less in tests
 
+	heard   atomic.Int64 // how often something came from the guest, over whichever connection
+	inquiry inquiry
+
 	mu  sync.Mutex
 	mux *guest.Mux // the session, if there is one
+}
+
+// heardConn is a connection that counts what comes over it.
+type heardConn struct {
+	net.Conn
+	heard *atomic.Int64
+}
+
+func (c heardConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if n > 0 {
+		c.heard.Add(1)
+	}
+	return n, err
+}
+
+// CloseWrite is that of the connection, where it has one.
+func (c heardConn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil
 }
 
 // handshakeWait bounds the beginning of a session with a guest that runs; a booting one is bounded by its start.
@@ -51,6 +77,14 @@ func (a *agent) dial(ctx context.Context) (net.Conn, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(a.ctx, cancel)()
+	conn, err := a.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return heardConn{conn, &a.heard}, nil
+}
+
+func (a *agent) connect(ctx context.Context) (net.Conn, error) {
 	if !a.driver.Multiplexed() {
 		return a.driver.DialAgent(ctx, a.ref)
 	}
@@ -167,6 +201,9 @@ func (e *Engine) Agent(ctx context.Context, ref string) (*guest.Client, error) {
 			if c = w.client(); c == nil {
 				return false, w.unreachable()
 			}
+			if !e.vmAlive(r) { // its worker has not seen that yet
+				c = nil
+			}
 		}
 		return c != nil, nil
 	})
@@ -174,6 +211,24 @@ func (e *Engine) Agent(ctx context.Context, ref string) (*guest.Client, error) {
 		err = vm.Errorf(vm.CodeUnavailable, "the agent of VM %s does not answer", r.Name).WithHint("banger vm logs %s shows its console", r.Name)
 	}
 	return c, err
+}
+
+// Unreached is the error of a request to a VM's agent that got no answer: it tells of a machine that has just ended.
+func (e *Engine) Unreached(ctx context.Context, ref string, err error) error {
+	r, rerr := e.Store.VMByRef(ctx, ref)
+	switch {
+	case rerr != nil:
+		return rerr
+	case r.Want != vm.WantRunning:
+		return notRunning(r)
+	case e.vmAlive(r):
+		return vm.Errorf(vm.CodeUnavailable, "reach the agent of VM %s: %w", r.Name, err).WithHint("banger vm logs %s shows the guest's console", r.Name)
+	}
+	policy := "it is stopped now"
+	if p, perr := vm.ParseRestart(r.Spec.Restart); perr == nil && p.When != vm.RestartNo {
+		policy = "its restart policy (" + r.Spec.Restart + ") may start it again"
+	}
+	return vm.Errorf(vm.CodeNotRunning, "the machine of VM %s has just ended; %s", r.Name, policy).WithHint("banger vm show %s tells why, and what comes next", r.Name)
 }
 
 // Session is Agent for an exec session. Call end when it is over: a VM made with --rm goes with it.
@@ -207,12 +262,20 @@ func notRunning(r vm.VMRecord) error {
 
 // client returns the agent's client once the guest is configured, else nil.
 func (w *worker) client() *guest.Client {
+	if a := w.reached(); a != nil {
+		return a.client
+	}
+	return nil
+}
+
+// reached is the session to a guest that is configured, else nil.
+func (w *worker) reached() *agent {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !w.ready || w.agent == nil {
+	if !w.ready {
 		return nil
 	}
-	return w.agent.client
+	return w.agent
 }
 
 // unreachable is why it never will be, as long as the machine runs.

@@ -41,6 +41,7 @@ func TestTheVMMDies(t *testing.T) {
 }
 
 func TestStartFails(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	d := w.start()
 	for name, rules := range map[string]fake.Rules{
@@ -100,6 +101,7 @@ func TestStopWhileStarting(t *testing.T) {
 }
 
 func TestStopInsists(t *testing.T) {
+	t.Parallel()
 	no := func(vmm.Config) bool { return false }
 	for name, rules := range map[string]fake.Rules{
 		"the guest ignores it":              {PowerOff: no},
@@ -107,6 +109,7 @@ func TestStopInsists(t *testing.T) {
 		"a hung guest answers nothing more": {PowerOff: no, Quit: no},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			w := newWorld(t)
 			d := w.start()
 			r := d.run("web", false)

@@ -89,6 +89,7 @@ func (w *world) disk() disk.Driver {
 
 // A guest waits while the host has no room, and the record says so; it goes on when there is room.
 func TestDisksAreFrozenBeforeTheHostIsFull(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.store = &guarded{health: disk.Health{State: disk.StoreOK, HostFree: 100 << 30}}
 	d := w.start()

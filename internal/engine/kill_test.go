@@ -40,6 +40,7 @@ func (g *guarded) want(t *testing.T, calls string) {
 
 // A VM whose disk is frozen comes to an end, and nothing of what waits is written to the full host.
 func TestTheEndOfAFrozenVM(t *testing.T) {
+	t.Parallel()
 	t.Run("killed", func(t *testing.T) {
 		w, d, r := frozen(t)
 		_, err := d.Stop(t.Context(), "web", true, 0)

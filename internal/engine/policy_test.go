@@ -47,6 +47,7 @@ func atRest(r vm.VMRecord) bool {
 }
 
 func TestRestartPolicies(t *testing.T) {
+	t.Parallel()
 	const panicked = "[    9.9] Kernel panic - not syncing: Attempted to kill init!\n[    9.9] Rebooting in 1 seconds..\n"
 	for _, tt := range []struct {
 		policy, how, console string
@@ -81,6 +82,55 @@ func TestRestartPolicies(t *testing.T) {
 				t.Errorf("process %v, before %v; %+v", p, before, r.Runtime)
 			}
 		})
+	}
+}
+
+// Who needs the guest of a VM whose machine has just crashed waits for the restart that is due, or is told that there is none.
+func TestAgentAfterACrash(t *testing.T) {
+	for _, policy := range []string{"always", "no"} {
+		t.Run(policy, func(t *testing.T) {
+			w := newWorld(t)
+			d := w.start()
+			r := d.runs("web", policy)
+			p, _ := w.host.ProcessOf(r.ID)
+			must(t, w.host.Exit(p, "signal: killed")) // nothing of it is left when this returns
+			c, err := d.Agent(t.Context(), "web")
+			if policy == "no" {
+				if vm.CodeOf(err) != vm.CodeNotRunning || !strings.Contains(err.Error(), "its VMM ended") {
+					t.Errorf("%v", err)
+				}
+				return
+			}
+			must(t, err)
+			if _, err := c.Hello(t.Context()); err != nil {
+				t.Errorf("it was given a guest that is gone: %v", err)
+			}
+		})
+	}
+}
+
+// What broke off since the machine ended meanwhile says so, and not which of its sockets is gone.
+func TestUnreached(t *testing.T) {
+	w := newWorld(t)
+	d := w.start()
+	w.faults.detaching, w.faults.mayDetach = make(chan struct{}), make(chan struct{})
+	why := errors.New("dial unix agent.sock: no such file or directory")
+	for policy, want := range map[string]string{"always": "may start it again", "no": "it is stopped now"} {
+		name := "vm-" + policy
+		r := d.runs(name, policy)
+		if err := d.Unreached(t.Context(), name, why); vm.CodeOf(err) != vm.CodeUnavailable || !strings.Contains(err.Error(), "agent.sock") {
+			t.Errorf("it runs: %v", err)
+		}
+		w.crash(r.ID)
+		<-w.faults.detaching
+		err := d.Unreached(t.Context(), name, why)
+		if vm.CodeOf(err) != vm.CodeNotRunning || strings.Contains(err.Error(), "agent.sock") || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", policy, err)
+		}
+		w.faults.mayDetach <- struct{}{}
+	}
+	if err := d.Unreached(t.Context(), "none", why); vm.CodeOf(err) != vm.CodeNotFound {
+		t.Errorf("of none: %v", err)
 	}
 }
 
@@ -136,6 +186,7 @@ func TestAFirstStartIsNotRepeated(t *testing.T) {
 
 // What a user asks for wins over a restart that is to come.
 func TestRestartGivesWay(t *testing.T) {
+	t.Parallel()
 	for name, ask := range map[string]func(d *daemon, ref string) error{
 		"stop":   func(d *daemon, ref string) error { _, err := d.Stop(d.t.Context(), ref, false, 0); return err },
 		"kill":   func(d *daemon, ref string) error { _, err := d.Stop(d.t.Context(), ref, true, 0); return err },
@@ -146,6 +197,7 @@ func TestRestartGivesWay(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			w := newWorld(t)
 			launches := w.failing()
 			d := w.start()

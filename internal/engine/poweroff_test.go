@@ -79,6 +79,7 @@ func TestStopWaitsForTheDisks(t *testing.T) {
 
 // What ended without the guest's help may have lost data: the record says so, until the VM runs again.
 func TestStopTellsOfUnsettledDisks(t *testing.T) {
+	t.Parallel()
 	no := func(vmm.Config) bool { return false }
 	forever := func(vmm.Config) string { return guest.EndingDisks }
 	silence := func(vmm.Config) string { <-t.Context().Done(); return "" }
@@ -134,6 +135,7 @@ func TestStopTellsOfABrokenVMM(t *testing.T) {
 
 // A guest that was still booting has nothing to settle: that it was stopped is no error.
 func TestStopOfABootingGuestIsNoError(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	d := w.start()
 	w.host.Rule(fake.Rules{Ready: func(vmm.Config) <-chan struct{} { return nil }})

@@ -80,6 +80,14 @@ func (e *Engine) reserve(ctx context.Context, r vm.VMRecord, ports []vm.Port) (*
 	return e.published.Reserve(ctx, r.ID, r.Name, ports, avoid)
 }
 
+// unreserve ends a reservation, and has the VM's worker see to what it left alone meanwhile.
+func (e *Engine) unreserve(r vm.VMRecord, ports *publish.Reservation) {
+	ports.Close()
+	if w := e.known(r.ID); w != nil {
+		w.poke()
+	}
+}
+
 // portChanged is told of ports that could not be had when their VM had to have them, or could at last.
 func (e *Engine) portChanged(id vm.ID, name string, p vm.Port, why string) {
 	text := fmt.Sprintf("port %s is published", p)
@@ -116,12 +124,11 @@ func (e *Engine) ChangePorts(ctx context.Context, ref string, req api.PortsReque
 	if err != nil {
 		return r, err
 	}
-	defer ports.Close()
-	release := func(bool) {}
-	if r.Want == vm.WantRunning {
-		release = e.published.Hold(r.ID, r.Name, ports)
-	}
+	defer e.unreserve(r, ports)
+	release := e.published.Hold(r.ID, r.Name, ports) // it may be started, or stopped, until the change is recorded
+	var mark uint64
 	r, err = e.Store.Change(ctx, r.ID, func(r *vm.VMRecord) error {
+		mark = e.published.Mark()
 		if r.Want == vm.WantGone {
 			return vm.Errorf(vm.CodeConflict, "VM %s is being removed", r.Name)
 		}
@@ -132,15 +139,12 @@ func (e *Engine) ChangePorts(ctx context.Context, ref string, req api.PortsReque
 		r.Spec.Ports = append(slices.Clone(left), ports.Ports()...)
 		return vm.ValidatePorts(r.Spec.Ports)
 	})
-	release(err == nil)
+	release(err == nil && r.Want == vm.WantRunning)
 	if err != nil {
 		return r, err
 	}
 	e.stateEvent(r)
-	if w := e.known(r.ID); w != nil {
-		w.poke()
-		e.published.Retain(r.ID, r.Spec.Ports)
-	}
+	e.published.Retain(r.ID, mark, r.Spec.Ports)
 	return r, nil
 }
 

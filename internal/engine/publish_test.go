@@ -8,6 +8,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -256,6 +257,30 @@ func TestChangePorts(t *testing.T) {
 	_, err = d.Watch().Started(t.Context(), r.ID, nil)
 	must(t, err)
 	must(t, echo(t, p))
+}
+
+// TestStartedWhileItsPortsChange has a VM started between the reading of its record and the change of it.
+func TestStartedWhileItsPortsChange(t *testing.T) {
+	w := newWorld(t)
+	d := w.start()
+	r, err := d.Create(t.Context(), api.CreateRequest{Name: "web"}, nil)
+	must(t, err)
+	start := sync.OnceFunc(func() {
+		_, err := d.Start(t.Context(), "web")
+		must(t, err)
+		_, err = d.Watch().Started(t.Context(), r.ID, nil)
+		must(t, err)
+	})
+	d.published.Listen = func(ctx context.Context, p vm.Port) (publish.Socket, error) {
+		start()
+		return publish.Listen(ctx, p)
+	}
+	r, err = d.ChangePorts(t.Context(), "web", api.PortsRequest{Add: []vm.Port{chosenPort(80)}})
+	must(t, err)
+	if s, _ := d.published.Status(r.ID, r.Spec.Ports[0]); !s.Open {
+		t.Errorf("of a VM that runs: %+v", s)
+	}
+	must(t, echo(t, r.Spec.Ports[0]))
 }
 
 // TestRestartKeepsPorts has nobody able to take a port while its VM is restarted.

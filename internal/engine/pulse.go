@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"banger/internal/guest"
 	"banger/internal/vm"
 	"banger/internal/vmm"
 )
@@ -18,17 +19,18 @@ type pulseTimes struct {
 
 var defaultPulseTimes = pulseTimes{every: 20 * time.Second, answer: 30 * time.Second, vmm: 5 * time.Second}
 
-// mostMissed is how many answers in a row a guest may miss whose machine runs.
+// mostMissed is how many questions in a row a guest may leave unanswered, and send nothing else, whose machine runs.
 const mostMissed = 3
 
 // pulse counts the answers that a guest owes.
 type pulse struct{ missed int }
 
-// lost takes what became of one question, and says whether the guest has died under a VMM that lives. halted: nobody could have
+// lost takes what became of one question, and says whether the guest has died under a VMM that lives. lives: it was answered,
+// or something else came. halted: nobody could have
 // answered, since the machine does not run for now, or its VMM does not tell. last: the last that its kernel said is that it
 // powers off, or halts.
-func (p *pulse) lost(answered, halted, last bool) bool {
-	if answered || halted {
+func (p *pulse) lost(lives, halted, last bool) bool {
+	if lives || halted {
 		p.missed = 0
 		return false
 	}
@@ -46,20 +48,26 @@ func (e *Engine) WhileAnswers(ctx context.Context, ref string) (answers context.
 		return ctx, func() { cancel(nil) }
 	}
 	r.Runtime = e.complete(r)
-	e.wg.Go(func() {
-		defer context.AfterFunc(e.ctx, func() { cancel(nil) })()
+	watched := e.background(func(stopping context.Context) {
+		defer context.AfterFunc(stopping, func() { cancel(nil) })()
 		if why := e.watchPulse(ctx, r); why != nil {
 			e.Log.Warn("the guest is taken for dead: who follows its commands is told", "vm", r.Name, "id", r.ID, "error", why)
 			cancel(why)
 		}
 	})
+	if !watched {
+		cancel(errStopping)
+	}
 	return ctx, func() { cancel(nil) }
 }
 
-// watchPulse returns when the guest is lost, and why; nil when ctx has ended.
+// watchPulse returns when the guest is lost, and why; nil when ctx has ended. A guest that is short of memory may leave a hello
+// unanswered for minutes: whatever comes from it meanwhile, an old answer too, is a sign of life.
 func (e *Engine) watchPulse(ctx context.Context, r vm.VMRecord) error {
 	tick := time.NewTicker(e.pulseTimes.every)
 	defer tick.Stop()
+	var of *agent
+	heard := int64(0) // of it, until the last look
 	for p := (pulse{}); ; {
 		select {
 		case <-ctx.Done():
@@ -70,17 +78,43 @@ func (e *Engine) watchPulse(ctx context.Context, r vm.VMRecord) error {
 		if w == nil {
 			continue
 		}
-		c := w.client()
-		if c == nil {
+		a := w.reached()
+		if a == nil {
 			continue // its session is made anew, or its machine has ended, which the stream tells
 		}
-		_, err := ask(ctx, c, e.pulseTimes.answer)
+		if a != of {
+			of, heard = a, a.heard.Load()
+		}
+		err := e.pulseTimes.question(ctx, a.client)
 		if ctx.Err() != nil {
 			return nil
 		}
-		if p.lost(err == nil, err != nil && !e.turns(ctx, r), err != nil && endedInOrder(r)) {
-			return fmt.Errorf("its machine runs, and its guest does not answer: %w", err)
+		before := heard
+		heard = a.heard.Load()
+		lives := err == nil || guest.Answered(err) || heard != before
+		if p.lost(lives, !lives && !e.turns(ctx, r), !lives && endedInOrder(r)) {
+			return fmt.Errorf("its machine runs, and nothing comes from its guest, which was asked %d times: %w", p.missed, err)
 		}
+	}
+}
+
+// question asks a guest for a hello, and waits some time for it. Beyond that the question stays open for as long as its answer
+// can matter.
+func (t pulseTimes) question(ctx context.Context, c *guest.Client) error {
+	answer := make(chan error, 1)
+	go func() {
+		ctx, cancel := context.WithTimeout(ctx, mostMissed*(t.every+t.answer))
+		defer cancel()
+		_, err := c.Hello(ctx)
+		answer <- err
+	}()
+	late := time.NewTimer(t.answer)
+	defer late.Stop()
+	select {
+	case err := <-answer:
+		return err
+	case <-late.C:
+		return fmt.Errorf("it did not answer within %v", t.answer)
 	}
 }
 

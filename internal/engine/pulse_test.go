@@ -1,13 +1,16 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"testing"
 	"time"
 
+	"banger/internal/guest"
 	"banger/internal/vmm"
 	"banger/internal/vmm/fake"
 )
@@ -78,6 +81,82 @@ func TestAGuestThatDiedIsNoticed(t *testing.T) {
 			}
 			if v, err := d.Store.VM(t.Context(), r.ID); err != nil || !d.Observe(v).Alive {
 				t.Errorf("the VM itself is left as it is: %+v, %v", v, err)
+			}
+		})
+	}
+}
+
+// Who comes to follow a command when the daemon is about to end is not waited for: its streams end with the daemon.
+func TestNobodyIsWatchedAtTheEnd(t *testing.T) {
+	w := newWorld(t)
+	d := w.start()
+	d.run("web", false)
+	d.Close()
+	answers, stop := d.WhileAnswers(t.Context(), "web")
+	defer stop()
+	if !errors.Is(context.Cause(answers), errStopping) {
+		t.Errorf("%v", context.Cause(answers))
+	}
+}
+
+// A guest that thrashes answers no hello for minutes. As long as anything comes from it, nobody's command is cut off.
+func TestAGuestThatOnlyTalksLives(t *testing.T) {
+	for _, how := range []string{"it writes", "it answers with errors"} {
+		t.Run(how, func(t *testing.T) {
+			w := newWorld(t)
+			d := w.start()
+			d.pulseTimes = pulseTimes{every: time.Millisecond, answer: 50 * time.Millisecond, vmm: 10 * time.Second}
+			d.run("web", false)
+			quiet := make(chan struct{})
+			w.host.Rule(fake.Rules{Exec: func(ctx context.Context, e fake.Exec) fake.ExecExit {
+				for {
+					select {
+					case <-quiet:
+						<-ctx.Done()
+						return fake.ExecExit{}
+					default:
+						_, _ = fmt.Fprintln(e.Stdout, "swap, swap")
+					}
+				}
+			}})
+			c, err := d.Agent(t.Context(), "web")
+			must(t, err)
+			if how == "it writes" {
+				conn, err := c.Exec(t.Context(), guest.ExecRequest{Argv: []string{"make"}})
+				must(t, err)
+				defer func() { _ = conn.Close() }()
+				go func() { _, _ = io.Copy(io.Discard, conn) }()
+			}
+			answers, stop := d.WhileAnswers(t.Context(), "web")
+			defer stop()
+			asked := make(chan struct{}, 1000)
+			hears := func(vmm.Config) bool {
+				select {
+				case asked <- struct{}{}:
+				default:
+				}
+				return true
+			}
+			if how == "it writes" {
+				w.host.Rule(fake.Rules{Dead: hears})
+			} else {
+				w.host.Rule(fake.Rules{Hello: func(c vmm.Config) error { hears(c); return errors.New("no memory") }})
+			}
+			for range 3 * mostMissed {
+				select {
+				case <-asked:
+				case <-answers.Done():
+				}
+			}
+			if answers.Err() != nil {
+				t.Fatalf("it is taken for dead: %v", context.Cause(answers))
+			}
+			close(quiet)
+			w.host.Rule(fake.Rules{Dead: hears})
+			select {
+			case <-answers.Done():
+			case <-time.After(time.Minute):
+				t.Fatal("that it fell silent is not noticed")
 			}
 		})
 	}

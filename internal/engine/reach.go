@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"banger/internal/guest"
 	"banger/internal/sshkey"
 	"banger/internal/vm"
@@ -26,9 +28,17 @@ func (w *worker) reach(ctx context.Context, r vm.VMRecord) error {
 
 	a := newAgent(driver, refOf(r))
 	done := w.stage(r, "boot")
+	keys, booting := errgroup.WithContext(ended) // made while the guest boots, which is the first to need them
+	keys.Go(func() error {
+		_, err := hostKey(ctx, r)
+		return noSpace(err)
+	})
 	var hello guest.Hello
 	if err = w.checkChannel(r); err == nil {
-		hello, err = a.client.WaitHello(ended)
+		hello, err = a.client.WaitHello(booting)
+	}
+	if failed := keys.Wait(); failed != nil { // always: nothing is written once this has returned
+		err = failed
 	}
 	done(err) // who waits for the agent looks again then
 	if err == nil {

@@ -83,6 +83,7 @@ func (d *daemon) untilAbsent(id vm.ID) {
 
 // What somebody has mounted below a VM's directories, to look into its disk, say, is theirs: a removal says so, and waits.
 func TestMountsAreNotRemovedWithAVM(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	d := w.start()
 	r := d.run("web", false)

@@ -146,10 +146,6 @@ func (w *worker) prepare(ctx context.Context, r vm.VMRecord) (disk.Attached, net
 	var limited bool
 	var limitError error
 	g, gctx := errgroup.WithContext(ctx)
-	g.Go(func() error {
-		_, err := hostKey(gctx, r)
-		return noSpace(err)
-	})
 	g.Go(func() (err error) {
 		if root, err = disks.Ensure(gctx, e.overlay(r)); err != nil {
 			return noSpace(fmt.Errorf("make the system disk: %w", err))

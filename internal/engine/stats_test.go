@@ -11,6 +11,7 @@ import (
 
 // What cannot be told of a VM is left out: a guest that hangs, or a VM that does not run, is no error.
 func TestStats(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	d := w.start()
 	r := d.run("web", false)

@@ -45,6 +45,7 @@ func TestSweep(t *testing.T) {
 
 // A VM that is wanted again is not swept from under its start, and a process that nobody wanted is ended.
 func TestSweepEndsWhatShouldNotRun(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	d := w.start()
 	r := d.run("web", false)

@@ -37,7 +37,7 @@ func (e *Engine) Start(ctx context.Context, ref string) (vm.VMRecord, error) {
 	if err != nil {
 		return r, err
 	}
-	defer ports.Close()
+	defer e.unreserve(r, ports)
 	release := e.published.Hold(r.ID, r.Name, ports)
 	now, err := e.startAnyway(ctx, r)
 	release(err == nil)

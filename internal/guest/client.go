@@ -212,21 +212,29 @@ func decode(path string, resp *http.Response, out any) error {
 		var e ErrorBody
 		if json.Unmarshal(body, &e) != nil || e.Code == "" {
 			err := vm.Errorf(vm.CodeInternal, "guest agent (%s): answered %s", path, Plain(resp.Status))
+			err.Err = errAnswered
 			if resp.StatusCode == http.StatusNotFound { // it knows no such path: files and the like that are not there have a code
 				return err.WithHint("the VM runs the agent of an older banger: restart the VM")
 			}
 			return err
 		}
-		return &vm.Error{Code: vm.Code(Plain(e.Code)), Message: Plain(e.Message), Hint: Plain(e.Hint)}
+		return &vm.Error{Code: vm.Code(Plain(e.Code)), Message: Plain(e.Message), Hint: Plain(e.Hint), Err: errAnswered}
 	}
 	if out == nil {
 		return nil
 	}
 	if err := json.Unmarshal(body, out); err != nil {
-		return vm.Errorf(vm.CodeInternal, "decode the guest agent's answer (%s): %w", path, plainError{err})
+		e := vm.Errorf(vm.CodeInternal, "decode the guest agent's answer (%s): %v", path, plainError{err})
+		e.Err = errAnswered
+		return e
 	}
 	return nil
 }
+
+var errAnswered = errors.New("the guest agent answered")
+
+// Answered says that an error is what an agent answered, or what it made of its answer: it lives.
+func Answered(err error) bool { return errors.Is(err, errAnswered) }
 
 const (
 	helloPause    = 5 * time.Millisecond // after a refused connection; a sixteenth of the time waited so far, up to helloPauseMax

@@ -22,7 +22,7 @@ type Stdio struct {
 	Resize   <-chan Size
 	Signals  <-chan string // names as "SIGINT"
 
-	Started func(job string)   // called when the process exists; job is "" where the agent knows none
+	Started func(JobStarted)   // called when the process exists; Job is "" where the agent knows none
 	Dropped func(bytes uint64) // called where so much output is missing, since it is not kept any more
 	Unheard func()             // called where the guest cannot be told that the client leaves: input is stuck before it
 	Detach  <-chan struct{}    // closed when the client leaves the command, which goes on: then the error is ErrDetached
@@ -134,7 +134,7 @@ func started(s Stdio, payload []byte) error {
 		return vm.Errorf(vm.CodeInternal, "decode the command's start: %q is no job's id", Plain(j.Job))
 	}
 	if s.Started != nil {
-		s.Started(j.Job)
+		s.Started(j)
 	}
 	return nil
 }

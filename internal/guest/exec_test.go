@@ -60,7 +60,7 @@ func TestRunExec(t *testing.T) {
 	})
 	var stdout, stderr bytes.Buffer
 	started := false
-	exit, err := RunExec(t.Context(), conn, Stdio{In: strings.NewReader(input), Out: &stdout, Err: &stderr, Started: func(string) { started = true }})
+	exit, err := RunExec(t.Context(), conn, Stdio{In: strings.NewReader(input), Out: &stdout, Err: &stderr, Started: func(JobStarted) { started = true }})
 	if err != nil || exit.Code != 7 || stdout.String() != "out" || stderr.String() != "err" || !started {
 		t.Errorf("%+v, %v, %q, %q, started %v", exit, err, &stdout, &stderr, started)
 	}
@@ -193,7 +193,7 @@ func TestRunExecLeaves(t *testing.T) {
 			detach := make(chan struct{})
 			var job string
 			var dropped uint64
-			s := Stdio{Started: func(id string) { job = id }, Detach: detach}
+			s := Stdio{Started: func(j JobStarted) { job = j.Job }, Detach: detach}
 			s.Dropped = func(n uint64) {
 				if dropped = n; tt.stop != nil {
 					tt.stop(&s)
@@ -224,9 +224,9 @@ func FuzzReceive(f *testing.F) {
 	f.Add([]byte{19, 0, 0, 0, 1, '{'})
 	f.Add([]byte{20, 0, 0, 0, 3, 1, 2, 3, 18, 0, 0, 0, 2, '{', '}'})
 	f.Fuzz(func(t *testing.T, in []byte) {
-		exit, err := receive(NewFrameReader(bytes.NewReader(in)), Stdio{Out: io.Discard, Err: io.Discard, Dropped: func(uint64) {}, Started: func(job string) {
-			if job != Plain(job) {
-				t.Errorf("a job called %q", job)
+		exit, err := receive(NewFrameReader(bytes.NewReader(in)), Stdio{Out: io.Discard, Err: io.Discard, Dropped: func(uint64) {}, Started: func(j JobStarted) {
+			if j.Job != Plain(j.Job) {
+				t.Errorf("a job called %q", j.Job)
 			}
 		}})
 		if err != nil && exit != (ExecExit{}) || exit.Reason != Plain(exit.Reason) {

@@ -1,6 +1,7 @@
 package guest
 
 import (
+	"strings"
 	"time"
 )
 
@@ -23,6 +24,8 @@ const (
 // JobStarted is the payload of FrameStarted. It comes before any output.
 type JobStarted struct {
 	Job string `json:"job"` // its id
+	// At is how many bytes of the job's output, both streams together, are before what follows. nil: an agent that does not tell.
+	At *int64 `json:"at,omitempty"`
 }
 
 // AttachRequest joins a client to a job: FrameStarted, what was kept of its output, what it writes from then on, and its exit.
@@ -65,6 +68,21 @@ type Job struct {
 	Clients   int       `json:"clients"`         // attached now
 	Output    int64     `json:"output"`          // bytes it has written
 	Kept      int64     `json:"kept"`            // of these, how many are kept
+}
+
+// MatchJob finds the job of an id, or of which it is a unique beginning, among all ids. n is how many it may mean; at is the one
+// where n is 1.
+func MatchJob(all []string, id string) (at, n int) {
+	for i, other := range all {
+		if other == id && id != "" {
+			return i, 1
+		}
+		if id != "" && strings.HasPrefix(other, id) {
+			at = i
+			n++
+		}
+	}
+	return at, n
 }
 
 // plain bounds what a guest says of a job.

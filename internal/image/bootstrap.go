@@ -26,7 +26,7 @@ const mergedUsr = "/usr/share/mmdebstrap/hooks/merged-usr"
 // bootstrap runs mmdebstrap and writes the tree it makes to w as a tar stream. tmp is a directory that it may fill.
 // step gets a few words for each part of the work.
 func bootstrap(ctx context.Context, r recipe, mirror, tmp string, w io.Writer, step func(string)) error {
-	if err := checkBootstrap(); err != nil {
+	if err := checkBootstrap(ctx); err != nil {
 		return err
 	}
 	env := []string{"SOURCE_DATE_EPOCH=" + r.epoch}
@@ -104,7 +104,7 @@ func stepOf(line string) (string, bool) {
 }
 
 // checkBootstrap finds out before anything is made what would fail late and say it badly.
-func checkBootstrap() error {
+func checkBootstrap(ctx context.Context) error {
 	programs := []struct{ name, pkg string }{{"mmdebstrap", "mmdebstrap"}, {"tar", "tar"}}
 	if os.Geteuid() != 0 {
 		programs = append(programs, struct{ name, pkg string }{"newuidmap", "uidmap"}, struct{ name, pkg string }{"unshare", "util-linux"})
@@ -116,7 +116,7 @@ func checkBootstrap() error {
 	}
 	for _, pattern := range []string{"/usr/share/keyrings/debian-archive-*", "/etc/apt/trusted.gpg.d/debian-archive-*"} {
 		if found, _ := filepath.Glob(pattern); len(found) > 0 {
-			return nil
+			return checkNamespace(ctx)
 		}
 	}
 	return vm.Errorf(vm.CodeMissing, "Debian's archive keys are not installed").WithHint("apt install debian-archive-keyring")

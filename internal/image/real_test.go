@@ -5,9 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -16,7 +14,7 @@ import (
 )
 
 // TestBuildForReal builds Debian's image from the network and compares the mounted root disk with the tar stream, entry
-// by entry.
+// by entry. That an ordinary user's is as whole, TestOrdinaryUser of internal/e2e sees.
 func TestBuildForReal(t *testing.T) {
 	testhost.Need(t, testhost.Real, testhost.Root, testhost.Loop, testhost.Mmdebstrap, testhost.Ext4)
 	testhost.Leaks(t)
@@ -56,42 +54,6 @@ func TestBuildForReal(t *testing.T) {
 	for _, there := range []string{"usr/bin/bash", "usr/bin/ping", "usr/bin/apt-get", "usr/bin/curl", "usr/sbin/ip", "etc/apt/sources.list"} {
 		if !seen[there] {
 			t.Errorf("%s is not in the image", there)
-		}
-	}
-}
-
-// TestBuildForRealWithoutRoot does the same as an ordinary user, in a user namespace, and asks debugfs about the things
-// that get lost there: owners, set-id bits, capabilities.
-func TestBuildForRealWithoutRoot(t *testing.T) {
-	testhost.Need(t, testhost.Real, testhost.Mmdebstrap, testhost.Ext4)
-	if os.Geteuid() == 0 {
-		t.Skip("needs an ordinary user")
-	}
-	if _, err := exec.LookPath("newuidmap"); err != nil {
-		t.Skip("needs uidmap, and a line for the user in /etc/subuid and /etc/subgid")
-	}
-	testhost.Leaks(t)
-	dir := testhost.Dir(t)
-	l := New(Config{Dir: filepath.Join(dir, "images"), Records: newMemory()})
-	img, err := l.Build(t.Context(), BuildOptions{Name: vm.DefaultImage}, func(e vm.Event) { t.Log(e.Kind, e.Status, e.Text) })
-	if err != nil {
-		t.Fatal(err)
-	}
-	if names := ls(t, l.cfg.Dir); len(names) != 1 {
-		t.Errorf("image directory holds %v, want the image alone", names)
-	}
-	root := l.RootPath(img.Digest)
-	fsck(t, root)
-	for _, c := range []struct{ ask, want string }{
-		{"stat /usr/bin/su", "Mode:  04755"},
-		{"stat /usr/bin/su", "User:     0   Group:     0"},
-		{"stat /usr/bin/chage", "Mode:  02755"},
-		{"stat /etc/shadow", "User:     0   Group:    42"},
-		{"ea_list /usr/bin/ping", "01 00 00 02 00 20 00 00"}, // version 2: good in every namespace
-	} {
-		out, err := exec.Command("/usr/sbin/debugfs", "-R", c.ask, root).CombinedOutput()
-		if err != nil || !strings.Contains(string(out), c.want) {
-			t.Errorf("debugfs %s: no %q in %v %s", c.ask, c.want, err, out)
 		}
 	}
 }

@@ -20,6 +20,10 @@ func asRoot(args ...string) []string {
 	if os.Geteuid() == 0 {
 		return args
 	}
+	return asUserRoot(args...)
+}
+
+func asUserRoot(args ...string) []string {
 	return append([]string{"unshare", "--user", "--map-root-user", "--map-auto", "--"}, args...)
 }
 

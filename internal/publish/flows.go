@@ -98,28 +98,57 @@ func (f *flows) drop(c *flow) {
 	}
 }
 
-// of returns the conversation with a client, begun where there is none; nil where there are too many: of those of this port
-// the one that was silent longest is ended then, and the client's next datagram finds room. Caller holds mu.
+// seats are the clients of one VM, whichever of its ports they speak to.
+type seats struct {
+	mu sync.Mutex
+	by map[*flow]bool
+}
+
+// take gives a client a seat. Where all are taken it gives none, and ends the conversation that was silent longest.
+func (s *seats) take(c *flow) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.by) < maxClients {
+		if s.by == nil {
+			s.by = map[*flow]bool{}
+		}
+		s.by[c] = true
+		return true
+	}
+	var oldest *flow
+	for other := range s.by {
+		if oldest == nil || other.last().Before(oldest.last()) {
+			oldest = other
+		}
+	}
+	oldest.cancel()
+	return false
+}
+
+func (s *seats) leave(c *flow) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.by, c)
+}
+
+func (s *seats) taken() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.by)
+}
+
+// of returns the conversation with a client, begun where there is none; nil where the VM has too many: another is ended then,
+// and the client's next datagram finds room. Caller holds mu.
 func (f *flows) of(from peer) *flow {
 	if c := f.by[from]; c != nil {
 		return c
 	}
-	select {
-	case f.v.seats <- struct{}{}:
-	default:
-		var oldest *flow
-		for _, c := range f.by {
-			if oldest == nil || c.last().Before(oldest.last()) {
-				oldest = c
-			}
-		}
-		if oldest != nil {
-			oldest.cancel()
-		}
-		return nil
-	}
 	ctx, cancel := context.WithCancel(f.e.ctx)
 	c := &flow{in: make(chan []byte, queued), cancel: cancel, seen: time.Now()}
+	if !f.v.seats.take(c) {
+		cancel()
+		return nil
+	}
 	f.by[from] = c
 	f.wg.Go(func() {
 		defer func() {
@@ -128,7 +157,7 @@ func (f *flows) of(from peer) *flow {
 			delete(f.by, from)
 			f.drop(c)
 			f.mu.Unlock()
-			<-f.v.seats
+			f.v.seats.leave(c)
 		}()
 		f.carry(ctx, c, from)
 	})

@@ -35,11 +35,11 @@ func upper(t testing.TB) (port int) {
 func ask(t testing.TB, c net.Conn, what string) string {
 	t.Helper()
 	buf := make([]byte, 1<<16)
-	for range 100 {
+	for range 600 {
 		if _, err := c.Write([]byte(what)); err != nil {
 			t.Fatal(err)
 		}
-		_ = c.SetReadDeadline(time.Now().Add(time.Second))
+		_ = c.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
 		n, err := c.Read(buf)
 		if err == nil {
 			return string(buf[:n])
@@ -68,7 +68,7 @@ func TestDatagrams(t *testing.T) {
 		t.Errorf("%d clients, want 6", n)
 	}
 	p.Apply(t.Context(), id, "web", p.Mark(), nil, true, g)
-	settled(t, func() bool { return len(p.vms[id].seats) == 0 })
+	settled(t, func() bool { return p.vms[id].seats.taken() == 0 })
 }
 
 // TestAnswersFromWhereItWasAsked has a port at all addresses.
@@ -110,7 +110,7 @@ func TestSilentClientIsForgotten(t *testing.T) {
 	}
 	defer func() { _ = c.Close() }()
 	ask(t, c, "a")
-	settled(t, func() bool { return f.count() == 0 && len(v.seats) == 0 })
+	settled(t, func() bool { return f.count() == 0 && v.seats.taken() == 0 })
 	if got := ask(t, c, "b"); got != "B" {
 		t.Errorf("after its silence: %q", got)
 	}
@@ -131,6 +131,39 @@ func TestManyClients(t *testing.T) {
 		_ = c.Close()
 	}
 	if n := connections(p, port); n > maxClients {
+		t.Errorf("%d clients, want at most %d", n, maxClients)
+	}
+}
+
+// TestClientsOfAnotherPort has one port's clients take all the room that a VM has: another port has clients all the same.
+func TestClientsOfAnotherPort(t *testing.T) {
+	p, g := newPublisher(t), newLoopback(t)
+	server := upper(t)
+	r, err := p.Reserve(t.Context(), id, "web", []vm.Port{{HostIP: "127.0.0.1", GuestPort: server, Protocol: "udp"}, {HostIP: "127.0.0.1", GuestPort: server, Protocol: "udp"}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer p.Hold(id, "web", r)(true)
+	p.Apply(t.Context(), id, "web", p.Mark(), r.Ports(), true, g)
+	busy, other := r.Ports()[0], r.Ports()[1]
+	for range maxClients {
+		c, err := net.Dial("udp4", busy.Host())
+		if err != nil {
+			t.Fatal(err)
+		}
+		ask(t, c, "x")
+		_ = c.Close()
+	}
+	c, err := net.Dial("udp4", other.Host())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	if got := ask(t, c, "y"); got != "Y" {
+		t.Errorf("answered %q", got)
+	}
+	if n := p.vms[id].seats.taken(); n > maxClients {
 		t.Errorf("%d clients, want at most %d", n, maxClients)
 	}
 }

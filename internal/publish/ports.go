@@ -24,7 +24,7 @@ type ports struct {
 	id    vm.ID
 	name  string        // guarded by the Publisher's lock
 	slots chan struct{} // one for each connection
-	seats chan struct{} // one for each client of UDP
+	seats seats         // one for each client of UDP
 
 	waiting atomic.Int64 // bytes of datagrams
 
@@ -59,7 +59,7 @@ func (p *Publisher) of(id vm.ID, name string) *ports {
 	defer p.mu.Unlock()
 	v := p.vms[id]
 	if v == nil {
-		v = &ports{p: p, id: id, slots: make(chan struct{}, maxConnections), seats: make(chan struct{}, maxClients), entries: map[vm.Port]*entry{}, reached: make(chan struct{})}
+		v = &ports{p: p, id: id, slots: make(chan struct{}, maxConnections), entries: map[vm.Port]*entry{}, reached: make(chan struct{})}
 		p.vms[id] = v
 	}
 	if name != "" {
@@ -72,18 +72,6 @@ func (p *Publisher) known(id vm.ID) *ports {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.vms[id]
-}
-
-// has says that the port is the VM's, and open.
-func (p *Publisher) has(id vm.ID, port vm.Port) bool {
-	v := p.known(id)
-	if v == nil {
-		return false
-	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	e := v.entries[port]
-	return e != nil && e.owned != nil
 }
 
 func (v *ports) newEntry(port vm.Port) *entry {
@@ -267,8 +255,9 @@ func (v *ports) close() {
 	v.drop(all, true)
 }
 
-// Retain gives back what a VM has that is not among these, and is not held; what that carries is broken off.
-func (p *Publisher) Retain(id vm.ID, ports []vm.Port) {
+// Retain gives back what a VM has that is not among the ports of its record, read after mark, and is not held; what that
+// carries is broken off. What was given to it after mark stays: that record may not have known of it.
+func (p *Publisher) Retain(id vm.ID, mark uint64, ports []vm.Port) {
 	v := p.known(id)
 	if v == nil {
 		return
@@ -276,7 +265,7 @@ func (p *Publisher) Retain(id vm.ID, ports []vm.Port) {
 	var gone []*entry
 	v.mu.Lock()
 	for port, e := range v.entries {
-		if e.held == 0 && !slices.Contains(ports, port) {
+		if e.held == 0 && e.since <= mark && !slices.Contains(ports, port) {
 			delete(v.entries, port)
 			gone = append(gone, e)
 		}

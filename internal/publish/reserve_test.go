@@ -179,3 +179,52 @@ func TestSystemAvoids(t *testing.T) {
 		t.Errorf("chose %d although it was to avoid %d; %d are taken", got, first, len(p.taken))
 	}
 }
+
+// TestRetainKnowsWhatIsNew has a port given to a VM while another change of its record, read before, is told.
+func TestRetainKnowsWhatIsNew(t *testing.T) {
+	p := newPublisher(t)
+	first := open(t, p, nil, "tcp", 80)
+	mark := p.Mark()
+	r, err := p.Reserve(t.Context(), id, "web", []vm.Port{{HostIP: "127.0.0.1", GuestPort: 81, Protocol: "tcp"}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	release := p.Hold(id, "web", r)
+	second := r.Ports()[0]
+	release(true)
+	r.Close()
+	p.Retain(id, mark, []vm.Port{first})
+	if s, _ := p.Status(id, second); !s.Open {
+		t.Error("a port that was just opened is closed")
+	}
+	p.Retain(id, p.Mark(), []vm.Port{first})
+	if s, _ := p.Status(id, second); s.Open {
+		t.Error("a port that its VM does not publish any more is open")
+	}
+}
+
+// TestReservedAgain keeps what a VM has already for who reserves it once more, until that is over.
+func TestReservedAgain(t *testing.T) {
+	p := newPublisher(t)
+	port := open(t, p, nil, "tcp", 80)
+	r, err := p.Reserve(t.Context(), id, "web", []vm.Port{port}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := p.Mark()
+	stop := func(mark uint64) bool {
+		p.Apply(t.Context(), id, "web", mark, []vm.Port{port}, false, nil)
+		s, _ := p.Status(id, port)
+		return !s.Open
+	}
+	if stop(p.Mark()) {
+		t.Error("it was closed under a reservation")
+	}
+	r.Close()
+	if stop(old) {
+		t.Error("it was closed by a record that was read before the reservation ended")
+	}
+	if !stop(p.Mark()) || len(p.taken) != 0 {
+		t.Error("it is not closed with its VM")
+	}
+}

@@ -128,6 +128,11 @@ func TestReferences(t *testing.T) {
 			t.Errorf("%q: %v, want code %s", ref, err, want)
 		}
 	}
+	for ref, want := range map[string]string{"wbe": "did you mean web? banger vm list shows all", "a-b": "did you mean a_b? banger vm list shows all", "nope": "banger vm list shows all"} {
+		if _, err := s.VMByRef(t.Context(), ref); vm.CodeOf(err) != vm.CodeNotFound || vm.HintOf(err) != want {
+			t.Errorf("%q: %v, hint %q, want %q", ref, err, vm.HintOf(err), want)
+		}
+	}
 }
 
 func TestIntentAndCommit(t *testing.T) {

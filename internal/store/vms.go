@@ -74,7 +74,31 @@ func (s *Store) VMByRef(ctx context.Context, ref string) (vm.VMRecord, error) {
 	case len(rs) > 1 && ref != "":
 		return vm.VMRecord{}, vm.Errorf(vm.CodeInvalid, "%q is the beginning of %d VM ids", ref, len(rs)).WithHint("give more digits, or the name")
 	}
+	if near := s.nearest(ctx, ref); near != "" {
+		return vm.VMRecord{}, vm.Errorf(vm.CodeNotFound, "no VM named %q", ref).WithHint("did you mean %s? banger vm list shows all", near)
+	}
 	return vm.VMRecord{}, notFound(ref)
+}
+
+// nearest is the name of a VM that was probably meant; empty where none is near, or they cannot be read.
+func (s *Store) nearest(ctx context.Context, ref string) string {
+	rows, err := s.db.QueryContext(ctx, `SELECT name FROM vms ORDER BY name`)
+	if err != nil {
+		return ""
+	}
+	defer func() { _ = rows.Close() }()
+	var names []string
+	for rows.Next() {
+		var name string
+		if rows.Scan(&name) != nil {
+			return ""
+		}
+		names = append(names, name)
+	}
+	if rows.Err() != nil {
+		return ""
+	}
+	return vm.Nearest(ref, names)
 }
 
 func notFound(ref string) error {

@@ -29,6 +29,12 @@ const (
 	DM          Facility = "dm"          // device-mapper
 	Ext4        Facility = "ext4"        // mkfs.ext4
 	SSH         Facility = "ssh"         // the ssh client
+	RSync       Facility = "rsync"       // the rsync program
+	SSHFS       Facility = "sshfs"       // sshfs, and a kernel with FUSE
+	Ansible     Facility = "ansible"     // the ansible program
+	Bash        Facility = "bash"        // bash, and the package bash-completion
+	Zsh         Facility = "zsh"         // the shell
+	Fish        Facility = "fish"        // the shell
 	Firecracker Facility = "firecracker" // firecracker and jailer
 	Mmdebstrap  Facility = "mmdebstrap"  // images can be built from Debian packages
 	Apt         Facility = "apt"         // apt-get, and a mirror that answers: only trying tells
@@ -38,8 +44,12 @@ const (
 	XFS         Facility = "xfs"         // mkfs.xfs, and a kernel that mounts what it makes: a file system with reflinks
 	Cgroup      Facility = "cgroup"      // a cgroup v2 hierarchy that may be written to
 	Controllers Facility = "controllers" // its memory and cpu controllers; in hybrid mode v1 has them
+	Userns      Facility = "userns"      // an ordinary user with ids of its own may be root in a user namespace; only trying tells
 	Guest       Facility = "guest"       // the guest's binary, which make build puts in its place
 )
+
+// BashCompletion is what a shell of bash reads for its completions.
+const BashCompletion = "/usr/share/bash-completion/bash_completion"
 
 // Need skips the test with the reason when the host lacks one of these. Where the environment says that it must not
 // (CI=true, BANGER_TEST_REQUIRE=1 or a list such as "loop,dm"), the test fails instead. Real is a request and not a
@@ -102,6 +112,17 @@ func (f Facility) check() error {
 		return programs("mkfs.ext4")
 	case SSH:
 		return programs("ssh")
+	case RSync:
+		return programs("rsync")
+	case SSHFS:
+		return errors.Join(programs("sshfs", "fusermount3"), openable("/dev/fuse"))
+	case Ansible:
+		return programs("ansible")
+	case Zsh, Fish:
+		return programs(string(f))
+	case Bash:
+		_, err := os.Stat(BashCompletion)
+		return errors.Join(programs("bash"), err)
 	case Firecracker:
 		return programs("firecracker", "jailer")
 	case Mmdebstrap:
@@ -116,6 +137,8 @@ func (f Facility) check() error {
 		return nft()
 	case XFS:
 		return errors.Join(programs("mkfs.xfs"), fileSystem("xfs"))
+	case Userns:
+		return nil // an ordinary user has to try
 	case Controllers:
 		return nil // only a cgroup with limits shows it
 	case Cgroup:

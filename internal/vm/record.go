@@ -123,9 +123,10 @@ func (h VMHandles) IsZero() bool {
 
 // Observed is what was just seen of a VM. It is computed when asked and stored nowhere.
 type Observed struct {
-	Alive        bool      `json:"alive"`            // wanted running, and a process proven to be its VMM
-	Ready        bool      `json:"ready"`            // the guest agent answered and is configured
-	Paused       bool      `json:"paused,omitempty"` // its VMM has halted the machine: it was told to
+	Alive        bool      `json:"alive"`                 // wanted running, and a process proven to be its VMM
+	Ready        bool      `json:"ready"`                 // the guest agent answered and is configured
+	Paused       bool      `json:"paused,omitempty"`      // its VMM has halted the machine: it was told to
+	Silent       time.Time `json:"silent_since,omitzero"` // its guest was asked then, and nothing has come from it since
 	Accel        string    `json:"accel,omitempty"`
 	AgentVersion string    `json:"agent_version,omitempty"`
 	At           time.Time `json:"at"`

@@ -63,6 +63,7 @@ type Probe struct {
 	Accel   string `json:"accel,omitempty"` // "kvm" or "tcg"
 	Why     string `json:"why"`             // a sentence for people: why this acceleration, or why not usable
 	Hint    string `json:"hint,omitempty"`  // what makes it usable or faster
+	Limit   string `json:"limit,omitempty"` // what guests lack since this version is old
 }
 
 // Acceler is a Driver that can tell how a machine it launched runs.

@@ -63,7 +63,7 @@ type bench struct {
 
 // all runs every measurement, the quick ones first, and prints a line of figures for each.
 func (b bench) all(ctx context.Context) error {
-	for _, measure := range []func(context.Context) error{b.version, b.exec, b.coldStart, b.list} {
+	for _, measure := range []func(context.Context) error{b.version, b.exec, b.copies, b.coldStart, b.list} {
 		if err := measure(ctx); err != nil {
 			return err
 		}

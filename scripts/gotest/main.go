@@ -3,10 +3,12 @@
 //
 //	gotest -record FILE [-again] [-v] [go test's arguments]
 //	gotest -report FILE
+//	gotest -skipped FILE WORDS
 //
 // The first prints what go test would and adds each test's outcome to FILE. With -again a test that failed is run once
 // more, alone, and its failure counts only if it fails again. The second lists the tests that were skipped in every run
-// that FILE knows of, with their reasons, and those that failed once.
+// that FILE knows of, with their reasons, and those that failed once. The third prints the pattern, for -run, of those that
+// were skipped for a reason with WORDS in it: a run that lacks nothing any more need not repeat the others.
 package main
 
 import (
@@ -20,15 +22,17 @@ import (
 )
 
 func main() {
-	if len(os.Args) < 3 || os.Args[1] != "-record" && os.Args[1] != "-report" {
-		fmt.Fprintln(os.Stderr, "usage: gotest -record FILE [-again] [ARG...] | gotest -report FILE")
-		os.Exit(2)
-	}
 	var err error
-	if os.Args[1] == "-report" {
-		err = report(os.Stdout, os.Args[2])
-	} else {
+	switch {
+	case len(os.Args) >= 3 && os.Args[1] == "-record":
 		err = recordAll(os.Args[2], os.Args[3:])
+	case len(os.Args) == 3 && os.Args[1] == "-report":
+		err = report(os.Stdout, os.Args[2])
+	case len(os.Args) == 4 && os.Args[1] == "-skipped":
+		err = skipped(os.Stdout, os.Args[2], os.Args[3])
+	default:
+		fmt.Fprintln(os.Stderr, "usage: gotest -record FILE [-again] [ARG...] | gotest -report FILE | gotest -skipped FILE WORDS")
+		os.Exit(2)
 	}
 	var exit *exec.ExitError
 	switch {

@@ -84,3 +84,19 @@ func TestReport(t *testing.T) {
 		t.Errorf("%q, want %q", got, want)
 	}
 }
+
+// What was skipped for a reason is found by it, whole tests by their parts; where nothing was, that is said.
+func TestSkipped(t *testing.T) {
+	var record bytes.Buffer
+	play(t, newPrinter(&bytes.Buffer{}, json.NewEncoder(&record), false), first)
+	file := filepath.Join(t.TempDir(), "record")
+	if err := os.WriteFile(file, record.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for words, want := range map[string]string{"BANGER_TEST_REAL": "^(TestReal)$\n", "needs root": "^(TestRoot)$\n", "needs ": "^(TestReal|TestRoot)$\n", "rain": ""} {
+		var out bytes.Buffer
+		if err := skipped(&out, file, words); out.String() != want || (err == nil) != (want != "") {
+			t.Errorf("skipped for %q: %q, %v, want %q", words, out.String(), err, want)
+		}
+	}
+}

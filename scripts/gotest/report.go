@@ -4,26 +4,62 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"regexp"
+	"slices"
+	"strings"
 )
 
-// report lists the tests that never ran, and those that failed once.
-func report(w io.Writer, file string) error {
+// outcomes are all that a record holds.
+func outcomes(file string) (all []outcome, err error) {
 	f, err := os.Open(file)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer func() { _ = f.Close() }()
-	ran := map[test]bool{}
-	reasons := map[test]string{}
-	var order []test
 	for d := json.NewDecoder(f); ; {
 		var o outcome
 		if err := d.Decode(&o); err == io.EOF {
-			break
+			return all, nil
 		} else if err != nil {
-			return fmt.Errorf("read %s: %w", file, err)
+			return nil, fmt.Errorf("read %s: %w", file, err)
 		}
+		all = append(all, o)
+	}
+}
+
+// skipped prints go test's pattern of the tests that were skipped, or that have a part which was, for a reason with these
+// words in it. None is an error: the pattern of nothing would be that of everything.
+func skipped(w io.Writer, file, words string) error {
+	all, err := outcomes(file)
+	if err != nil {
+		return err
+	}
+	names := map[string]bool{}
+	for _, o := range all {
+		if o.Skipped && strings.Contains(o.Why, words) {
+			whole, _, _ := strings.Cut(o.Test, "/")
+			names[regexp.QuoteMeta(whole)] = true
+		}
+	}
+	if len(names) == 0 {
+		return fmt.Errorf("no test of %s was skipped for %q", file, words)
+	}
+	_, err = fmt.Fprintf(w, "^(%s)$\n", strings.Join(slices.Sorted(maps.Keys(names)), "|"))
+	return err
+}
+
+// report lists the tests that never ran, and those that failed once.
+func report(w io.Writer, file string) error {
+	all, err := outcomes(file)
+	if err != nil {
+		return err
+	}
+	ran := map[test]bool{}
+	reasons := map[test]string{}
+	var order []test
+	for _, o := range all {
 		if o.Again {
 			fmt.Fprintf(w, "%s %s failed, and passed when it was run once more: mend it\n", o.Package, o.Test)
 		}

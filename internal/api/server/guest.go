@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
@@ -98,7 +99,7 @@ func (s *server) ssh(w http.ResponseWriter, r *http.Request) {
 func (s *server) follow(c *guest.Client, path string, w http.ResponseWriter, r *http.Request) {
 	ctx, stop := s.Engine.WhileAnswers(r.Context(), r.PathValue("ref"))
 	defer stop()
-	s.proxy(c, path).ServeHTTP(w, r.WithContext(ctx))
+	s.proxy(c, r.PathValue("ref"), path).ServeHTTP(w, r.WithContext(ctx))
 }
 
 // toAgent passes a request through to the same-named path of the VM's agent.
@@ -109,24 +110,30 @@ func (s *server) toAgent(path string) http.HandlerFunc {
 			writeError(w, err)
 			return
 		}
-		s.proxy(c, path).ServeHTTP(w, r)
+		s.proxy(c, r.PathValue("ref"), path).ServeHTTP(w, r)
 	}
 }
 
-// proxy passes a request and its answer, upgrades included, between client and agent.
-func (s *server) proxy(c *guest.Client, path string) *httputil.ReverseProxy {
+// proxy passes a request and its answer, upgrades included, between client and the agent of a VM.
+func (s *server) proxy(c *guest.Client, ref, path string) *httputil.ReverseProxy {
+	transport := c.Transport()
+	if path == guest.PathExec {
+		transport = openings{transport, openingWait}
+	}
 	return &httputil.ReverseProxy{
-		Transport:     c.Transport(),
+		Transport:     transport,
 		FlushInterval: -1,
 		Rewrite: func(p *httputil.ProxyRequest) {
 			p.Out.URL = &url.URL{Scheme: "http", Host: "guest", Path: path, RawQuery: p.In.URL.RawQuery}
 			p.Out.Host = "guest"
 		},
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
-			if r.Context().Err() == nil {
-				s.Log.Warn("request to the agent failed", "path", path, "error", err)
+			if r.Context().Err() != nil { // the client has gone, or the guest
+				writeError(w, vm.Errorf(vm.CodeUnavailable, "reach the guest's agent: %w", context.Cause(r.Context())).WithHint("banger vm logs %s shows the guest's console", ref))
+				return
 			}
-			writeError(w, vm.Errorf(vm.CodeUnavailable, "reach the guest's agent: %w", err).WithHint("banger vm logs shows the guest's console"))
+			s.Log.Warn("request to the agent failed", "path", path, "error", err)
+			writeError(w, s.Engine.Unreached(r.Context(), ref, err))
 		},
 	}
 }

@@ -49,7 +49,9 @@ func (s *server) vmRoutes(h huma.API) {
 		records, err := e.Store.SharedVMs(ctx)
 		all := make([]api.VMSummary, 0, len(records))
 		for _, r := range records {
-			all = append(all, api.SummaryOf(e.Seen(r)))
+			s := api.SummaryOf(e.Seen(r))
+			s.Silent = e.Silent(ctx, r, 0)
+			all = append(all, s)
 		}
 		return answer(all, err)
 	})
@@ -151,13 +153,19 @@ func (s *server) records(ctx context.Context) ([]vm.VMRecord, error) {
 	return records, err
 }
 
+// lookWait is how long one VM's guest is given to show that it lives. A list waits for none.
+const lookWait = time.Second
+
 func (s *server) view(ctx context.Context, name string) (api.VMView, error) {
 	r, err := s.Engine.Store.VMByRef(ctx, name)
 	if err != nil {
 		return api.VMView{}, err
 	}
+	silent := s.Engine.Silent(ctx, r, lookWait)
+	observed := s.Engine.Observe(r)
+	observed.Silent = silent
 	return api.VMView{
-		VMRecord: s.Engine.Seen(r), Handles: s.Engine.Handles.Get(r.ID), Observed: s.Engine.Observe(r),
+		VMRecord: s.Engine.Seen(r), Handles: s.Engine.Handles.Get(r.ID), Observed: observed,
 		VMDir: r.Runtime.VMDir, SSH: s.Engine.SSHAccess(r), Ports: s.Engine.Published(r), VMMWhy: s.Engine.WhyVMM(ctx, r),
 	}, nil
 }

@@ -231,7 +231,7 @@ func TestHeaders(t *testing.T) {
 }
 
 // sparse is a stream whose one file claims 1 TiB of holes in a few blocks, as GNU tar's format 1.0 has it.
-func sparse(t testing.TB) []byte {
+func sparseEntry(t testing.TB) []byte {
 	t.Helper()
 	// The writer does not make such, so the records are those of a file with names of the same length, changed afterwards.
 	var b bytes.Buffer
@@ -247,12 +247,12 @@ func sparse(t testing.TB) []byte {
 
 // TestSparse: a guest's agent sends no sparse files, and in one, a few bytes claim to be any number.
 func TestSparse(t *testing.T) {
-	h, err := tar.NewReader(bytes.NewReader(sparse(t))).Next()
+	h, err := tar.NewReader(bytes.NewReader(sparseEntry(t))).Next()
 	if err != nil || h.Size != 1<<40 {
 		t.Fatalf("the stream is not what it is meant to be: %+v, %v", h, err)
 	}
 	dst := t.TempDir()
-	err = Unpack(bytes.NewReader(sparse(t)), Target{dst, "got"}, Options{})
+	err = Unpack(bytes.NewReader(sparseEntry(t)), Target{dst, "got"}, Options{})
 	if err == nil || !strings.Contains(err.Error(), "sparse") {
 		t.Errorf("%v", err)
 	}
@@ -279,7 +279,7 @@ func FuzzUnpack(f *testing.F) {
 	f.Add(archive(f, "d/", "d/kept/", "d/up/evil"), "merged")
 	f.Add(archive(f, "f"), "merged")
 	f.Add(archive(f, "d -> ..", "d/secret"), "got")
-	f.Add(sparse(f), "got")
+	f.Add(sparseEntry(f), "got")
 	f.Add([]byte{}, "got")
 	f.Fuzz(func(t *testing.T, stream []byte, name string) {
 		if name != "merged" {

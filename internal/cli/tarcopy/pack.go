@@ -14,7 +14,7 @@ import (
 
 // Options of both directions.
 type Options struct {
-	Owner  bool              // keep numeric owners (and set-id bits when unpacking); else root's, or the caller's
+	Owner  bool              // keep numeric owners and extended attributes (and set-id bits when unpacking); else root's, or the caller's
 	Follow bool              // pack what the source points to when it is a symbolic link
 	Warn   func(path string) // told of each socket and device that is left out; may be nil
 }
@@ -69,7 +69,7 @@ func (o Options) packOne(tw *tar.Writer, file, name string) error {
 			return err
 		}
 	}
-	if !fi.Mode().IsRegular() {
+	if !fi.Mode().IsRegular() && (link != "" || !o.Owner) {
 		h, err := o.header(fi, name, link)
 		if err != nil {
 			return err
@@ -87,6 +87,14 @@ func (o Options) packOne(tw *tar.Writer, file, name string) error {
 	h, err := o.header(fi, name, "")
 	if err != nil {
 		return err
+	}
+	if o.Owner {
+		if h.PAXRecords, err = xattrs(f); err != nil {
+			return err
+		}
+	}
+	if fi.IsDir() {
+		return tw.WriteHeader(h)
 	}
 	if err := tw.WriteHeader(h); err != nil {
 		return err

@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestResolve(t *testing.T) {
@@ -110,6 +112,75 @@ func TestArchiveKeepsSetIDBits(t *testing.T) {
 	check(t, Unpack(&stream, Target{dst, "f"}, Options{Owner: true}))
 	if fi, err := os.Stat(filepath.Join(dst, "f")); err != nil || fi.Mode() != 0o751|fs.ModeSetuid {
 		t.Errorf("mode %v, %v", fi.Mode(), err)
+	}
+}
+
+// Attributes of users go along with -a, and no others; without it none do.
+func TestAttributes(t *testing.T) {
+	src, dst := tree(t), t.TempDir()
+	file := filepath.Join(src, "sub", "f")
+	for _, path := range []string{file, src} {
+		if err := unix.Setxattr(path, "user.color", []byte("a\x00b"), 0); err != nil {
+			t.Skipf("the temporary directory's file system has no extended attributes: %v", err)
+		}
+	}
+	if os.Geteuid() == 0 {
+		check(t, unix.Setxattr(file, "trusted.mine", []byte("x"), 0))
+	}
+	get := func(path, name string) string {
+		value := make([]byte, 64)
+		n, err := unix.Lgetxattr(path, name, value)
+		if err != nil {
+			return err.Error()
+		}
+		return string(value[:n])
+	}
+	const none = "no data available"
+	for name, c := range map[string]struct {
+		pack, unpack Options
+		want         string
+	}{
+		"with": {Options{Owner: true}, Options{Owner: true}, "a\x00b"}, "not sent": {Options{}, Options{Owner: true}, none}, "not wanted": {Options{Owner: true}, Options{}, none},
+	} {
+		var stream bytes.Buffer
+		check(t, Pack(context.Background(), &stream, src, name, c.pack))
+		check(t, Unpack(&stream, Target{dst, name}, c.unpack))
+		for _, path := range []string{"sub/f", "."} {
+			if got := get(filepath.Join(dst, name, path), "user.color"); got != c.want {
+				t.Errorf("%s: of %s %q, want %q", name, path, got, c.want)
+			}
+		}
+		if got := get(filepath.Join(dst, name, "sub/f"), "trusted.mine"); got != none {
+			t.Errorf("%s: another's attribute came along: %q", name, got)
+		}
+		check(t, os.Chmod(filepath.Join(dst, name, "sub"), 0o755))
+	}
+	// A guest that sends what is not to be carried.
+	var stream bytes.Buffer
+	w := tar.NewWriter(&stream)
+	check(t, w.WriteHeader(&tar.Header{Name: "f", Typeflag: tar.TypeReg, Mode: 0o600, Uid: os.Geteuid(), Gid: os.Getegid(), PAXRecords: map[string]string{"SCHILY.xattr.trusted.theirs": "x", "SCHILY.xattr.user.good": "y"}}))
+	check(t, w.Close())
+	check(t, Unpack(&stream, Target{dst, "f"}, Options{Owner: true}))
+	if got := get(filepath.Join(dst, "f"), "trusted.theirs"); got != none {
+		t.Errorf("a guest's: %q", got)
+	}
+	if got := get(filepath.Join(dst, "f"), "user.good"); got != "y" {
+		t.Errorf("a guest's of users: %q", got)
+	}
+}
+
+// What is zeros in the stream is a hole in the file.
+func TestHolesOfACopy(t *testing.T) {
+	src, dst := filepath.Join(t.TempDir(), "disk"), t.TempDir()
+	check(t, os.WriteFile(src, []byte("begin"), 0o600))
+	check(t, os.Truncate(src, 16<<20))
+	var stream bytes.Buffer
+	check(t, Pack(context.Background(), &stream, src, "disk", Options{}))
+	check(t, Unpack(&stream, Target{dst, "disk"}, Options{}))
+	fi, err := os.Stat(filepath.Join(dst, "disk"))
+	check(t, err)
+	if takes := fi.Sys().(*syscall.Stat_t).Blocks * 512; fi.Size() != 16<<20 || takes > 1<<20 {
+		t.Errorf("%d bytes, of which %d are on the disk", fi.Size(), takes)
 	}
 }
 

@@ -11,6 +11,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"banger/internal/sparse"
 )
 
 // Unpack writes a tar stream below t.Dir, the stream's top entry under t.Name. A file appears whole or not at all. The
@@ -43,7 +45,7 @@ func Unpack(r io.Reader, t Target, o Options) error {
 		}
 		defer top.Close()
 		if u.root = top; made {
-			if err := u.later(h, "."); err != nil {
+			if err := errors.Join(u.mark(h, "."), u.later(h, ".")); err != nil {
 				return err
 			}
 		}
@@ -198,6 +200,9 @@ func (u *unpacker) dir(h *tar.Header, name string) error {
 	if err != nil {
 		return err
 	}
+	if err := u.mark(h, name); err != nil {
+		return err
+	}
 	return u.later(h, name)
 }
 
@@ -232,7 +237,7 @@ func (u *unpacker) file(h *tar.Header, temp string, r io.Reader) error {
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(f, r)
+	_, err = sparse.Copy(f, r)
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}
@@ -245,6 +250,9 @@ func (u *unpacker) file(h *tar.Header, temp string, r io.Reader) error {
 // attributes sets owner, mode and time, in this order: a change of owner clears set-id bits.
 func (u *unpacker) attributes(h *tar.Header, name string) error {
 	if err := u.own(h, name); err != nil {
+		return err
+	}
+	if err := u.mark(h, name); err != nil { // a change of owner clears capabilities
 		return err
 	}
 	mode := h.FileInfo().Mode() & (fs.ModePerm | fs.ModeSetuid | fs.ModeSetgid | fs.ModeSticky)

@@ -99,9 +99,28 @@ func boot() error {
 	}
 	if args.init == "" {
 		r, _ := newReaper(true)
-		return serve(args, r, nil)
+		return serve(args, r, nil, goHome(events, args.work))
 	}
+	<-goHome(events, args.work)
 	return handOver(args.init, grown)
+}
+
+// goHome mounts the work disk while the agent already answers. The channel is closed when it is there; where that fails the
+// machine ends: work that goes to the wrong disk is lost work.
+func goHome(events *uevents, disk string) <-chan struct{} {
+	there := make(chan struct{})
+	if disk == "" {
+		close(there)
+		return there
+	}
+	go func() {
+		if err := attach(events, disk, mountWork); err != nil {
+			say("cannot go on: %v", err)
+			endMachine()
+		}
+		close(there)
+	}()
+	return there
 }
 
 // mountRoot assembles the root file system and makes it ours; grown as of growExt4.
@@ -135,12 +154,6 @@ func mountRoot(events *uevents, args bootArgs, loaded <-chan error) (grown <-cha
 	if args.init == "" { // else udev does it
 		if err := makeDeviceNodes("/dev", modulesDir()); err != nil {
 			say("%v", err)
-		}
-	}
-	if args.work != "" {
-		// Work that goes to the wrong disk is lost work: an error.
-		if err := attach(events, args.work, mountWork); err != nil {
-			return nil, err
 		}
 	}
 	return grown, nil
@@ -217,5 +230,5 @@ func runAgent() error {
 		say("protect the agent from the OOM killer: %v", err)
 	}
 	r, _ := newReaper(false)
-	return serve(args, r, os.NewFile(notifyFD, "notify"))
+	return serve(args, r, os.NewFile(notifyFD, "notify"), nil)
 }

@@ -16,13 +16,13 @@ import (
 )
 
 // serve answers on the channel for ever; it returns only with an error. notify, when not nil, is told of the first
-// Configure.
-func serve(args bootArgs, r *reaper, notify *os.File) error {
+// Configure; home is as of Server's.
+func serve(args bootArgs, r *reaper, notify *os.File, home <-chan struct{}) error {
 	s, err := newServer(r, machine{init: args.init})
 	if err != nil {
 		return err
 	}
-	s.init, s.notify, s.protected = args.init, notify, notify != nil
+	s.init, s.notify, s.protected, s.home = args.init, notify, notify != nil, home
 	if s.cgroups, err = newCgroups(); err != nil {
 		say("%v", err)
 	}

@@ -54,6 +54,7 @@ func (s *Server) configure(c *guest.Configure) error {
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("configure the guest: %w", err)
 	}
+	s.waitHome() // a configured guest can be used
 	s.conf.Store(c)
 	if s.notify != nil {
 		_, _ = s.notify.Write([]byte{1})

@@ -76,7 +76,8 @@ func writeJSONFrame(frames *guest.FrameWriter, kind guest.FrameType, v any) erro
 // client that may come back for it says so, with a bye.
 func (c *client) serve() {
 	heard := make(chan struct{})
-	if writeJSONFrame(c.frames, guest.FrameStarted, guest.JobStarted{Job: c.job.id}) != nil {
+	at := c.reader.at // nobody else reads there
+	if writeJSONFrame(c.frames, guest.FrameStarted, guest.JobStarted{Job: c.job.id, At: &at}) != nil {
 		_ = c.conn.Close()
 	}
 	go func() {

@@ -173,6 +173,19 @@ func TestFilesRoundTrip(t *testing.T) {
 	}
 }
 
+// What is zeros in the stream is a hole in the file.
+func TestFilesHoles(t *testing.T) {
+	addr := serveFiles(t)
+	src, dst := filepath.Join(t.TempDir(), "disk"), t.TempDir()
+	must(t, os.WriteFile(src, []byte("begin"), 0o644), os.Truncate(src, 16<<20))
+	expect(t, "", "PUT", addr, dst, bytes.NewReader(expect(t, "", "GET", addr, src, nil)))
+	var st unix.Stat_t
+	must(t, unix.Stat(filepath.Join(dst, "disk"), &st))
+	if st.Size != 16<<20 || st.Blocks*512 > 1<<20 {
+		t.Errorf("%d bytes, of which %d are on the disk", st.Size, st.Blocks*512)
+	}
+}
+
 func TestFilesStat(t *testing.T) {
 	addr := serveFiles(t)
 	dir := t.TempDir()

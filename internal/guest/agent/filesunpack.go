@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"banger/internal/sparse"
 	"banger/internal/vm"
 )
 
@@ -160,7 +161,7 @@ func (u *unpacker) file(h *tar.Header, temp string, body io.Reader) error {
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(f, body)
+	_, err = sparse.Copy(f, body)
 	if err == nil {
 		err = setAttributes(f, h)
 	}

@@ -48,7 +48,7 @@ func (s *Server) handleForward(w http.ResponseWriter, r *http.Request) {
 	case *net.TCPConn:
 		_ = guest.Forward(stream, conn) // the host has its own view of what went wrong
 	case *net.UDPConn:
-		forwardDatagrams(stream, conn)
+		(&datagrams{req: req, proc: "/proc", conn: conn}).forward(r.Context(), stream)
 	}
 }
 
@@ -102,29 +102,4 @@ func addresses(all []sockets.Socket, req guest.ForwardRequest) []netip.Addr {
 		}
 	}
 	return append(general, special...)
-}
-
-// forwardDatagrams carries datagrams both ways until the host ends it: it knows how long a client was silent.
-func forwardDatagrams(stream net.Conn, conn *net.UDPConn) {
-	go func() {
-		buf := make([]byte, guest.MaxFrame)
-		for {
-			n, err := conn.Read(buf)
-			switch {
-			case errors.Is(err, unix.ECONNREFUSED): // nobody is there yet, or any more: the client asks again
-				continue
-			case err != nil, guest.WriteDatagram(stream, buf[:n]) != nil:
-				_ = stream.Close()
-				return
-			}
-		}
-	}()
-	buf := make([]byte, guest.MaxFrame)
-	for {
-		n, err := guest.ReadDatagram(stream, buf)
-		if err != nil {
-			return
-		}
-		_, _ = conn.Write(buf[:n]) // a datagram may be lost
-	}
 }

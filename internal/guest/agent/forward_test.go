@@ -122,6 +122,56 @@ func TestForwardDatagrams(t *testing.T) {
 	}
 }
 
+// TestServerOfUDPComesLater, and not on the address at which it was expected: the client's next datagrams find it.
+func TestServerOfUDPComesLater(t *testing.T) {
+	s, err := net.ListenPacket("udp6", "[::1]:0")
+	if err != nil {
+		t.Skipf("this host has no IPv6: %v", err)
+	}
+	addr := s.LocalAddr().(*net.UDPAddr)
+	_ = s.Close()
+	stream, err := forwarder(t).Forward(t.Context(), guest.ForwardRequest{Protocol: "udp", Port: addr.Port})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = stream.Close() }()
+	if err := guest.WriteDatagram(stream, []byte("nobody is there")); err != nil {
+		t.Fatal(err)
+	}
+	if s, err = net.ListenPacket("udp6", addr.String()); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	heard := make(chan net.Addr, 1)
+	go func() {
+		if _, from, err := s.ReadFrom(make([]byte, guest.MaxFrame)); err == nil {
+			heard <- from
+		}
+	}()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	var from net.Addr
+	for end := time.After(time.Minute); from == nil; {
+		if err := guest.WriteDatagram(stream, []byte("again")); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case from = <-heard:
+		case <-tick.C:
+		case <-end:
+			t.Fatal("the server is never found")
+		}
+	}
+	if _, err := s.WriteTo([]byte("here"), from); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, guest.MaxFrame)
+	_ = stream.SetReadDeadline(time.Now().Add(time.Minute))
+	if n, err := guest.ReadDatagram(stream, buf); err != nil || string(buf[:n]) != "here" {
+		t.Errorf("%q, %v", buf[:n], err)
+	}
+}
+
 func TestAddresses(t *testing.T) {
 	listening := func(all ...string) (list []sockets.Socket) {
 		for _, a := range all {

@@ -54,6 +54,7 @@ type execStream struct {
 	net.Conn
 	in  *guest.FrameReader
 	out *guest.FrameWriter
+	at  int64 // where in a job's output it begins
 }
 
 func dialExec(t testing.TB, socket string, req guest.ExecRequest) *execStream {
@@ -86,7 +87,7 @@ func dialStream(t testing.TB, socket, path string, req any) *execStream {
 		text, _ := io.ReadAll(resp.Body)
 		t.Fatalf("%s answered %s: %s", path, resp.Status, text)
 	}
-	return &execStream{conn, guest.NewFrameReader(buffered), guest.NewFrameWriter(conn)}
+	return &execStream{conn, guest.NewFrameReader(buffered), guest.NewFrameWriter(conn), 0}
 }
 
 // result is what one exec gave.

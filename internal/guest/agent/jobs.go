@@ -4,7 +4,6 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"slices"
-	"strings"
 	"sync"
 
 	"banger/internal/guest"
@@ -91,24 +90,19 @@ func (js *jobs) drop(j *job) {
 func (js *jobs) find(id string) (*job, error) {
 	js.mu.Lock()
 	defer js.mu.Unlock()
-	if j := js.all[id]; j != nil {
-		return j, nil
+	ids := make([]string, len(js.list))
+	for i, j := range js.list {
+		ids[i] = j.id
 	}
-	var found *job
-	for _, j := range js.list {
-		if id == "" || !strings.HasPrefix(j.id, id) {
-			continue
-		}
-		if found != nil {
-			return nil, vm.Errorf(vm.CodeInvalid, "several jobs' ids begin with %q", guest.Plain(id))
-		}
-		found = j
-	}
-	if found == nil {
+	switch at, n := guest.MatchJob(ids, id); n {
+	case 1:
+		return js.list[at], nil
+	case 0:
 		return nil, vm.Errorf(vm.CodeNotFound, "there is no job %q", guest.Plain(id)).
 			WithHint("'banger vm jobs' lists a VM's; they go with a restart of the VM, and the oldest that have ended make room for others")
+	default:
+		return nil, vm.Errorf(vm.CodeInvalid, "the ids of %d jobs begin with %q", n, guest.Plain(id)).WithHint("'banger vm jobs' lists a VM's")
 	}
-	return found, nil
 }
 
 // maxJobs is how many of them are told of at once: an answer has 1 MiB at most.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"math"
 	"net"
 	"os"
 	"strconv"
@@ -36,12 +37,13 @@ func (e *execStream) began(t *testing.T) string {
 	if err != nil || kind != guest.FrameStarted {
 		t.Fatalf("instead of the start: frame %d, %q, %v", kind, b, err)
 	}
-	id := strings.TrimPrefix(string(b), `{"job":"`)
-	id, ok := strings.CutSuffix(id, `"}`)
-	if !ok || len(id) != 12 {
+	var j guest.JobStarted
+	unmarshal(t, b, &j)
+	if len(j.Job) != 12 || j.At == nil {
 		t.Fatalf("started as %q", b)
 	}
-	return id
+	e.at = *j.At
+	return j.Job
 }
 
 // leave ends a client as it says, or cut off where it says nothing.
@@ -124,6 +126,28 @@ func goOn(t *testing.T, path string) {
 	if err := os.WriteFile(path, []byte("go\n"), 0); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// Who attaches is told where in the output what follows begins: what it asked for may be more than there is.
+func TestWhereAClientBegins(t *testing.T) {
+	_, socket, c := jobsAgent(t)
+	run := dialExec(t, socket, kept("echo out; echo err >&2; exec sleep 1000"))
+	id := run.began(t)
+	if run.at != 0 {
+		t.Errorf("its own client begins at %d", run.at)
+	}
+	untilJobs(t, c, "had its output", func(all []guest.Job) bool { return all[0].Output == 8 })
+	for from, at := range map[int64]int64{0: 0, 5: 5, 8: 8, 9: 8, math.MaxInt64: 8} {
+		e := attachTo(t, socket, guest.AttachRequest{Job: id, From: from})
+		if e.at != at {
+			t.Errorf("from %d it begins at %d, want %d", from, e.at, at)
+		}
+		e.leave(t, guest.FrameDetach)
+	}
+	if err := run.out.Write(guest.FrameSignal, []byte("SIGKILL")); err != nil {
+		t.Fatal(err)
+	}
+	run.exit(t)
 }
 
 // A client that was cut off comes back, and has all: what it had already, what it missed, and what comes then.

@@ -32,6 +32,7 @@ type Server struct {
 	null      int      // /dev/null
 	system    system
 	jobs      *jobs
+	home      <-chan struct{} // closed when the work disk is mounted; nil = nothing to wait for
 
 	hangupGrace, stuckInput time.Duration // the defaults, but in tests
 
@@ -75,11 +76,28 @@ func (s *Server) Serve(l net.Listener) error {
 	mux.HandleFunc("GET "+guest.PathProcesses, s.handleProcesses)
 	mux.HandleFunc("POST "+guest.PathSync, func(http.ResponseWriter, *http.Request) { unix.Sync() })
 	mux.HandleFunc("POST "+guest.PathPowerOff, s.handlePowerOff)
-	srv := &http.Server{Handler: mux, ErrorLog: log.New(io.Discard, "", 0)}
+	srv := &http.Server{Handler: s.afterHome(mux), ErrorLog: log.New(io.Discard, "", 0)}
 	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve the agent's API on %v: %w", l.Addr(), err)
 	}
 	return nil
+}
+
+// afterHome holds back all that could see or use the guest's home before it is there. A hello and a configuration, which
+// waits by itself, go on meanwhile.
+func (s *Server) afterHome(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != guest.PathHello && r.URL.Path != guest.PathConfigure {
+			s.waitHome()
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func (s *Server) waitHome() {
+	if s.home != nil {
+		<-s.home
+	}
 }
 
 func (s *Server) hello() guest.Hello {

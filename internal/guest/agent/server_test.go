@@ -184,3 +184,27 @@ func TestEdit(t *testing.T) {
 		t.Errorf("left behind: %v", left)
 	}
 }
+
+// While the work disk is not there yet, the guest says hello, and what could see its home waits.
+func TestNobodySeesTheHomeBeforeItIsThere(t *testing.T) {
+	s, socket := serveAgent(t)
+	home := make(chan struct{})
+	s.home = home
+	mounted := filepath.Join(t.TempDir(), "mounted")
+	codes := make(chan int, 1)
+	go func() { codes <- run(t, socket, sh("test -e "+mounted)).exit.Code }()
+	for range 20 { // time for a command that does not wait
+		resp, err := clientOf(socket).Get("http://guest" + guest.PathHello)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+	}
+	if err := os.WriteFile(mounted, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	close(home)
+	if code := <-codes; code != 0 {
+		t.Errorf("the command ended with %d: it ran before the home was there", code)
+	}
+}

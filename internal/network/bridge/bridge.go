@@ -114,7 +114,8 @@ func (d *Driver) Probe(ctx context.Context) error {
 		return fmt.Errorf("the subnet %s is no IPv4 network of 8 to %d addresses", s, 1<<24)
 	}
 	if os.Geteuid() != 0 {
-		return errors.New("bridges and packet rules take root")
+		return vm.Errorf(vm.CodeMissing, "bridges and packet rules take root").
+			WithHint("the user network takes none: leave --network at auto; or run banger as root, whose VMs are others")
 	}
 	if err := link.CheckTap(); err != nil {
 		return err

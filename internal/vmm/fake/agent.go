@@ -60,7 +60,15 @@ func newAgent(h *Host, p *process) *agent {
 		a.ready = ready
 	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET "+guest.PathHello, func(w http.ResponseWriter, _ *http.Request) { answer(w, a.hello()) })
+	mux.HandleFunc("GET "+guest.PathHello, func(w http.ResponseWriter, _ *http.Request) {
+		if rule := a.host.currentRules().Hello; rule != nil {
+			if err := rule(*a.process.config); err != nil {
+				refuse(w, http.StatusInternalServerError, err)
+				return
+			}
+		}
+		answer(w, a.hello())
+	})
 	mux.HandleFunc("POST "+guest.PathConfigure, a.configure)
 	mux.HandleFunc("POST "+guest.PathSync, a.sync)
 	mux.HandleFunc("GET "+guest.PathProcesses, func(w http.ResponseWriter, _ *http.Request) {

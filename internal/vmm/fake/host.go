@@ -62,6 +62,7 @@ type Rules struct {
 	Launch    func(vmm.Config) error                     // an error refuses the launch
 	Ready     func(vmm.Config) <-chan struct{}           // the agent answers nothing before it is closed; nil channel: never
 	Configure func(vmm.Config, GuestConfigure) error     // an error is answered with status 500
+	Hello     func(vmm.Config) error                     // an error is answered with status 500
 	Sync      func(vmm.Config)                           // the answer waits for its return
 	PowerOff  func(vmm.Config) bool                      // false: the guest ignores it
 	Dead      func(vmm.Config) bool                      // the guest answers nothing new any more; what was begun goes on without a word

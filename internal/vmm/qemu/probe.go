@@ -26,7 +26,15 @@ func (d *Driver) Probe(ctx context.Context) vmm.Probe {
 	if !f.kvm() {
 		p.Accel = "tcg"
 		p.Why = "software emulation, since " + f.KVMWhy
-		p.Hint = f.kvmHint
+		switch p.Hint = f.kvmHint; f.KVM {
+		case kvmUnknown:
+			p.Hint = "banger kernel import gets a kernel to try it with"
+		case kvmDisproven:
+			p.Hint = "look at the hypervisor of the machine below, its version and its nested virtualization; KVM is tried again after this machine's next boot"
+		}
+		if !sound(f.Version) {
+			p.Limit = "all processors of a guest share one of this host's; from 8.1 on emulated ones can run side by side"
+		}
 	}
 	return p
 }

@@ -154,7 +154,7 @@ func TestKVMVerdicts(t *testing.T) {
 			if err != nil || f.KVM != c.want || !strings.Contains(f.KVMWhy, c.why) {
 				t.Fatalf("verdict %q because %q, %v; want %q", f.KVM, f.KVMWhy, err, c.want)
 			}
-			if p := d.Probe(t.Context()); (p.Accel == "kvm") != (c.want == kvmProven) {
+			if p := d.Probe(t.Context()); (p.Accel == "kvm") != (c.want == kvmProven) || (p.Hint == "") != (c.want == kvmProven) || p.Version != "7.2.22" || (p.Limit == "") != (c.want == kvmProven) {
 				t.Errorf("probe says %+v", p)
 			}
 			if c.want != kvmProven && c.want != kvmDisproven {
