@@ -149,6 +149,7 @@ func TestImagesByHand(t *testing.T) {
 
 // TestBuildWithAScript runs a script in a VM of the default image, which is there: no packages are fetched.
 func TestBuildWithAScript(t *testing.T) {
+	beside(t)
 	b := newBox(t)
 	script := filepath.Join(t.TempDir(), "provision")
 	write := func(text string) {
