@@ -158,6 +158,7 @@ type BuildRequest struct {
 	Name     string   `json:"name,omitempty"`     // of the image; empty = the recipe's
 	Packages []string `json:"packages,omitempty"` // added to the recipe's
 	Mirror   string   `json:"mirror,omitempty"`   // empty = as the host is configured
+	Script   string   `json:"script,omitempty"`   // run as root in a VM of the packages; what it leaves is the image
 	Force    bool     `json:"force,omitempty"`    // build even when an image of that name and recipe exists
 }
 

@@ -24,6 +24,8 @@ var promised = []struct {
 	{"vm show", VMView{}, "id name state image kernel vmm created_at spec runtime handles observed vm_dir"},
 	{"image list", vm.Image{}, "name digest size created_at"},
 	{"kernel list", vm.Kernel{}, "name digest size created_at"},
+	{"image show", ImageView{}, "name digest size created_at names vms path"},
+	{"kernel show", KernelView{}, "name digest size created_at names vms path"},
 	{"vmm list", VMM{}, "name version origin in_use path digest"},
 	{"vmm show", VMMView{}, "name version origin in_use path digest usable why supported tested"},
 	{"vm jobs", guest.Job{}, "id command state code started_at keep clients output kept"},

@@ -199,7 +199,12 @@ func (f *fake) build(w http.ResponseWriter, r *http.Request) {
 		stream(w, api.Message{Done: true, Error: &api.ErrorBody{Code: vm.CodeNotFound, Message: "build image: no package no-such-package", Hint: "see apt-cache search"}})
 		return
 	}
-	stream(w, api.Message{Done: true, Image: &fakeImage})
+	i := fakeImage
+	if b.Script != "" {
+		i.Name = b.Name
+		stream(w, api.Message{Event: stageEvent(nil, "script", "begin")}, api.Message{Event: &vm.Event{Kind: "note", Stage: "script", Text: b.Script}}, api.Message{Event: stageEvent(nil, "script", "end")})
+	}
+	stream(w, api.Message{Done: true, Image: &i})
 }
 
 func (f *fake) imports(w http.ResponseWriter, r *http.Request) {

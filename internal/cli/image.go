@@ -2,8 +2,13 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -34,19 +39,34 @@ func newImageBuild(a *app) *cobra.Command {
 		Long: `Build an image from Debian packages, and print its name. RECIPE is ` + vm.DefaultImage + ` (the default); the image has its name unless
 --name gives another.
 
-Packages come from the mirrors this host is configured with, unless --mirror names another.`,
-		Example: "  banger image build debian-bookworm\n  banger image build --name dev --packages git,make debian-bookworm",
-		Args:    atMost("RECIPE"),
+Packages come from the mirrors this host is configured with, unless --mirror names another.
+
+--script FILE is a program that is run as root in a VM of these packages, with a network as VMs have it; the image is what it leaves
+on the VM's system disk. That is not /root, which is another disk. A script that fails, or is interrupted, leaves no image; in any case
+the VM is gone afterwards. Where an image of just these packages is there, it is taken for the beginning.`,
+		Example: "  banger image build debian-bookworm\n  banger image build --name dev --packages git,make debian-bookworm\n" +
+			"  banger image build --name app --packages python3 --script ./provision.sh",
+		Args: atMost("RECIPE"),
 	}
 	cmd.Flags().StringVar(&request.Name, "name", "", "`NAME` of the image (default: the recipe's)")
 	cmd.Flags().StringSliceVarP(&request.Packages, "packages", "p", nil, "add Debian `PACKAGES`, separated by commas; can be given again")
 	cmd.Flags().StringVar(&request.Mirror, "mirror", "", "`URL` of the Debian mirror to use")
+	script := cmd.Flags().String("script", "", "run `FILE` in a VM of the packages; what it leaves is the image")
 	cmd.Flags().BoolVar(&request.Force, "force", false, "build it even when it is there")
 	quiet := quietFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		request.Recipe = vm.DefaultImage
 		if len(args) > 0 {
 			request.Recipe = args[0]
+		}
+		if cmd.Flags().Changed("script") {
+			var err error
+			if request.Script, err = readScript(*script); err != nil {
+				return err
+			}
+			if request.Name == "" {
+				return usage(cmd, "--script makes another image than the recipe's: it needs --name")
+			}
 		}
 		return a.with(cmd.Context(), *quiet, func(ctx context.Context, c *client.Client, p *progress) error {
 			image, err := c.Build(ctx, request, p.event)
@@ -59,6 +79,22 @@ Packages come from the mirrors this host is configured with, unless --mirror nam
 		})
 	}
 	return cmd
+}
+
+// readScript is the content of a file; an empty one is a mistake.
+func readScript(path string) (string, error) {
+	b, err := os.ReadFile(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "", vm.Errorf(vm.CodeNotFound, "read script %s: no such file", path)
+	case err != nil:
+		return "", vm.Errorf(vm.CodeInvalid, "read script %s: %w", path, err)
+	case strings.TrimSpace(string(b)) == "":
+		return "", vm.Errorf(vm.CodeInvalid, "read script %s: it is empty", path)
+	case !utf8.Valid(b):
+		return "", vm.Errorf(vm.CodeInvalid, "read script %s: it is no text", path).WithHint("a script can fetch programs, or build them")
+	}
+	return string(b), nil
 }
 
 func newImageList(a *app) *cobra.Command {

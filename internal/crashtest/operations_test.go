@@ -217,6 +217,7 @@ func operations() []operation {
 		{name: "the VMM dies", settles: true, before: makeRunning, do: vmmDies, kept: stopped},
 		{name: "the VMM dies, and its policy restarts it", settles: true, before: makeRestarted, do: restartedAfter, kept: wanted},
 		{name: "image build", library: true, covers: []string{"image-build"}, do: build("second", false), kept: imageThere("second")},
+		{name: "image build with a script", library: true, covers: []string{"image-build"}, do: buildScripted, kept: scriptedThere},
 		{name: "image build over one in use", library: true, covers: []string{"image-build"}, before: makeStopped, do: build(vm.DefaultImage, true), kept: imageThere(vm.DefaultImage)},
 		{name: "image import of a tar", library: true, covers: []string{"image-import"}, do: importImage("root.tar"), kept: imageThere("second")},
 		{name: "image import of a disk", library: true, covers: []string{"image-import"}, do: importImage("root.ext4"), kept: imageThere("second")},

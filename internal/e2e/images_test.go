@@ -147,6 +147,46 @@ func TestImagesByHand(t *testing.T) {
 	}
 }
 
+// TestBuildWithAScript runs a script in a VM of the default image, which is there: no packages are fetched.
+func TestBuildWithAScript(t *testing.T) {
+	beside(t)
+	b := newBox(t)
+	script := filepath.Join(t.TempDir(), "provision")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(script, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("#!/bin/bash\nset -e\necho from the script\nid -u >/etc/by\necho work >/root/work\nfalse\n")
+	before := b.ok("image", "list", "--json") // nothing of a failure is left
+	if _, errs, code := b.run(nil, "image", "build", "--name", "scripted", "--script", script); code != 125 || !strings.Contains(errs, "the script ended with exit status 1: from the script") {
+		t.Errorf("exit code %d: %s", code, errs)
+	}
+	if after := b.ok("image", "list", "--json"); after != before || b.ok("vm", "list", "-q") != "" {
+		t.Errorf("images %q, before %q", after, before)
+	}
+	write("#!/bin/bash\nset -e\necho from the script\nid -u >/etc/by\necho work >/root/work\n")
+	out, errs, code := b.run(nil, "image", "build", "--name", "scripted", "--script", script)
+	if out != "scripted\n" || code != 0 || !strings.Contains(errs, "from the script") {
+		t.Errorf("exit code %d: %q, %s", code, out, errs)
+	}
+	if got := b.inside("scripted", "cat /etc/by"); got != "0\n" {
+		t.Errorf("it holds %q", got)
+	}
+	for _, gone := range []string{"/root/work", "/root/.provision"} {
+		if got := b.inside("scripted", "stat "+gone); strings.Contains(got, "Inode:") {
+			t.Errorf("%s is in the image: %s", gone, got)
+		}
+	}
+	if got := b.ok("vm", "list", "-q"); got != "" {
+		t.Errorf("VMs are left: %q", got)
+	}
+	if again := b.ok("image", "build", "-q", "--name", "scripted", "--script", script); again != "scripted\n" { // at once: it is there
+		t.Errorf("again: %q", again)
+	}
+}
+
 // cut is the beginning of a file.
 func cut(t *testing.T, path string) string {
 	t.Helper()

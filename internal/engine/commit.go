@@ -5,6 +5,7 @@ import (
 	"os"
 
 	"banger/internal/api"
+	"banger/internal/disk"
 	"banger/internal/image"
 	"banger/internal/vm"
 )
@@ -32,6 +33,11 @@ func (e *Engine) CommitVM(ctx context.Context, ref string, req api.CommitRequest
 			WithHint("banger image tag %s %s gives its image that name", r.Image, req.Image)
 	}
 	o := image.AdoptOptions{What: what, Name: req.Image, Source: "VM " + r.Name + " of " + r.Image, Env: r.Spec.Env, Force: req.Force}
+	return e.adopt(ctx, r, disks, o, report)
+}
+
+// adopt makes an image of the system disk of a VM that was just seen stopped.
+func (e *Engine) adopt(ctx context.Context, r vm.VMRecord, disks disk.Driver, o image.AdoptOptions, report vm.Report) (vm.Image, error) {
 	return e.Images.Adopt(ctx, o, func(ctx context.Context, root string) error {
 		if err := disks.Flatten(ctx, e.overlay(r), root); err != nil {
 			return err

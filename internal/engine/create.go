@@ -23,6 +23,17 @@ type chosenDisk struct {
 // Create commits the record of a new VM, stopped. Everything that can be refused is refused before; image and kernel
 // are resolved to digests, and made when they are missing. Nothing is made for the VM itself yet.
 func (e *Engine) Create(ctx context.Context, req api.CreateRequest, report vm.Report) (vm.VMRecord, error) {
+	return e.createOn(ctx, req, e.Images, report)
+}
+
+// imageSource is where a VM's image comes from: Images.
+type imageSource interface {
+	Known(ctx context.Context, name string) error
+	Use(ctx context.Context, name string, report vm.Report) (i vm.Image, release func(), err error)
+}
+
+// createOn is Create with an image from elsewhere.
+func (e *Engine) createOn(ctx context.Context, req api.CreateRequest, images imageSource, report vm.Report) (vm.VMRecord, error) {
 	spec := e.fill(req)
 	if err := e.Limits.validate(spec); err != nil {
 		return vm.VMRecord{}, err
@@ -46,7 +57,7 @@ func (e *Engine) Create(ctx context.Context, req api.CreateRequest, report vm.Re
 	}
 	defer ports.Close()
 	spec.Ports = ports.Ports()
-	image, kernel, release, err := e.resolve(ctx, spec, report)
+	image, kernel, release, err := e.resolve(ctx, spec, images, report)
 	defer release() // when the row tells of them, or there will be none
 	if err != nil {
 		return vm.VMRecord{}, err
@@ -205,7 +216,7 @@ func (e *Engine) chooseDisk(ctx context.Context, want, vmmName, imageDir string)
 
 // resolve makes sure of image and kernel, both at once when both are missing. Neither is begun for the sake of a name
 // of the other that nobody knows. Until release, which is to be called with an error too, neither is deleted.
-func (e *Engine) resolve(ctx context.Context, spec vm.Spec, report vm.Report) (image vm.Image, kernel vm.Kernel, release func(), err error) {
+func (e *Engine) resolve(ctx context.Context, spec vm.Spec, images imageSource, report vm.Report) (image vm.Image, kernel vm.Kernel, release func(), err error) {
 	var releases [2]func()
 	release = func() {
 		for _, f := range releases {
@@ -214,7 +225,7 @@ func (e *Engine) resolve(ctx context.Context, spec vm.Spec, report vm.Report) (i
 			}
 		}
 	}
-	if err := e.Images.Known(ctx, spec.ImageName); err != nil {
+	if err := images.Known(ctx, spec.ImageName); err != nil {
 		return image, kernel, release, err
 	}
 	if err := e.Kernels.Known(ctx, spec.KernelName); err != nil {
@@ -222,7 +233,7 @@ func (e *Engine) resolve(ctx context.Context, spec vm.Spec, report vm.Report) (i
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() (err error) {
-		image, releases[0], err = e.Images.Use(ctx, spec.ImageName, report)
+		image, releases[0], err = images.Use(ctx, spec.ImageName, report)
 		return err
 	})
 	g.Go(func() (err error) {

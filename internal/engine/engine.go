@@ -34,6 +34,8 @@ type Images interface {
 	Use(ctx context.Context, name string, report vm.Report) (i vm.Image, release func(), err error)
 	// RootPath is the shared, never written ext4 file of an image.
 	RootPath(digest string) string
+	// BuildBase makes sure of what a script is run on to build an image.
+	BuildBase(ctx context.Context, o image.BuildOptions, script string, report vm.Report) (image.Base, error)
 	// Adopt makes an image of a root disk, which fill writes to an empty file.
 	Adopt(ctx context.Context, o image.AdoptOptions, fill func(ctx context.Context, root string) error, report vm.Report) (vm.Image, error)
 	// Sweep removes an image that no name and no VM has any more.

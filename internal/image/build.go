@@ -39,7 +39,21 @@ func hostTools() tools {
 //
 // report gets the stage "image" and a note for each part of the work. Errors: vm.CodeNotFound (no such recipe),
 // CodeInvalid (packages, mirror), CodeMissing (mmdebstrap, keys), CodeNoSpace, CodeConflict (being built otherwise).
-func (l *Library) Build(ctx context.Context, o BuildOptions, report vm.Report) (img vm.Image, err error) {
+func (l *Library) Build(ctx context.Context, o BuildOptions, report vm.Report) (vm.Image, error) {
+	r, err := l.recipeOf(ctx, &o)
+	if err != nil {
+		return vm.Image{}, err
+	}
+	if !o.Force {
+		if img, err := l.built(ctx, o.Name, r.source()); err != nil || img.Digest != "" {
+			return img, err
+		}
+	}
+	return l.flyBuild(ctx, r, o, o.Name, l.cfg.Records.PutImage, report)
+}
+
+// recipeOf completes o, refuses what can be refused of it, and returns the recipe with all of its packages.
+func (l *Library) recipeOf(ctx context.Context, o *BuildOptions) (recipe, error) {
 	if o.Recipe == "" {
 		o.Recipe = o.Name
 	}
@@ -48,39 +62,41 @@ func (l *Library) Build(ctx context.Context, o BuildOptions, report vm.Report) (
 	}
 	r, ok := recipeNamed(o.Recipe)
 	if !ok {
-		return vm.Image{}, vm.Errorf(vm.CodeNotFound, "no recipe is named %q", o.Recipe).WithHint("%s", l.known(ctx))
+		return recipe{}, vm.Errorf(vm.CodeNotFound, "no recipe is named %q", o.Recipe).WithHint("%s", l.known(ctx))
 	}
 	if err := l.names().CheckName(o.Name); err != nil {
-		return vm.Image{}, err
+		return recipe{}, err
 	}
 	r = r.with(l.cfg.Packages...).with(o.Packages...)
 	if o.Mirror == "" {
 		o.Mirror = l.cfg.Mirror
 	}
-	if err := errors.Join(validatePackages(r.packages), validateMirror(o.Mirror)); err != nil {
-		return vm.Image{}, err
+	return r, errors.Join(validatePackages(r.packages), validateMirror(o.Mirror))
+}
+
+// built returns the image of that name if it was made so; none where there is none (vm.CodeExists where it was made otherwise).
+func (l *Library) built(ctx context.Context, name, source string) (vm.Image, error) {
+	img, err := l.present(ctx, name)
+	switch {
+	case err == nil && img.Source != source:
+		return vm.Image{}, vm.Errorf(vm.CodeExists, "image %s exists: %s", name, img.Source).WithHint("--force builds it anew; VMs keep the old one")
+	case vm.CodeOf(err) == vm.CodeNotFound:
+		return vm.Image{}, nil
 	}
-	if !o.Force {
-		img, err := l.present(ctx, o.Name)
-		switch {
-		case err == nil && img.Source == r.source():
-			return img, nil
-		case err == nil:
-			return vm.Image{}, vm.Errorf(vm.CodeExists, "image %s exists: %s", o.Name, img.Source).WithHint("--force builds it anew; VMs keep the old one")
-		case vm.CodeOf(err) != vm.CodeNotFound:
-			return vm.Image{}, err
-		}
-	}
+	return img, err
+}
+
+// flyBuild builds an image that is not there, or anew, one at a time of what flight names. record keeps it.
+func (l *Library) flyBuild(ctx context.Context, r recipe, o BuildOptions, flight string, record func(context.Context, vm.Image) error, report vm.Report) (img vm.Image, err error) {
 	end := report.Stage(vm.Event{Name: o.Name}, "image")
 	defer func() { end(err) }()
 	want := r.source()
 	if o.Mirror != "" {
 		want += " from " + o.Mirror
 	}
-	return l.fly(ctx, o.Name, want, report, func(ctx context.Context, note func(vm.Event)) (vm.Image, error) {
-		img, err := l.build(ctx, r, o, func(text string) {
-			note(vm.Event{Kind: "note", Name: o.Name, Stage: "image", Text: text})
-		})
+	return l.fly(ctx, flight, want, report, func(ctx context.Context, note func(vm.Event)) (vm.Image, error) {
+		step := func(text string) { note(vm.Event{Kind: "note", Name: o.Name, Stage: "image", Text: text}) }
+		img, err := l.build(ctx, r, o, record, step)
 		if err != nil {
 			return vm.Image{}, explain("build image "+o.Name, l.cfg.Dir, err)
 		}
@@ -88,10 +104,13 @@ func (l *Library) Build(ctx context.Context, o BuildOptions, report vm.Report) (
 	})
 }
 
+// buildEnv is what commands in a VM of an image of Debian packages find in their environment.
+func buildEnv() []string { return []string{"LANG=C.UTF-8"} }
+
 // build makes, publishes and records one image.
-func (l *Library) build(ctx context.Context, r recipe, o BuildOptions, step func(string)) (vm.Image, error) {
-	img := vm.Image{Name: o.Name, Env: []string{"LANG=C.UTF-8"}, Source: r.source()}
-	return l.make(ctx, img, l.cfg.Records.PutImage, func(ctx context.Context, s *staged) error {
+func (l *Library) build(ctx context.Context, r recipe, o BuildOptions, record func(context.Context, vm.Image) error, step func(string)) (vm.Image, error) {
+	img := vm.Image{Name: o.Name, Env: buildEnv(), Source: r.source()}
+	return l.make(ctx, img, record, func(ctx context.Context, s *staged) error {
 		tmp, err := s.directory(ctx, "tmp")
 		if err != nil {
 			return err

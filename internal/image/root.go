@@ -12,7 +12,6 @@ import (
 const (
 	rootSize  = 8 << 30 // bytes, sparse; what a VM can put on its root beside the image's own files
 	rootLabel = "banger-root"
-	ownInit   = "/sbin/init" // an image's own init system, where it has one
 )
 
 // asRoot puts a command into a user namespace where the daemon's user is root and its subordinate ids are everybody
@@ -75,17 +74,4 @@ func remove(ctx context.Context, stage string) error {
 		}
 		return command{args: asRoot("rm", "-rf", "--", stage)}.run(ctx)
 	})
-}
-
-// initOf returns the path of the tree's own init system, "" when it has none.
-func initOf(tree string) (string, error) {
-	root, err := os.OpenRoot(tree) // links in the tree must not lead out of it
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = root.Close() }()
-	if _, err := root.Lstat(ownInit[1:]); err != nil {
-		return "", nil
-	}
-	return ownInit, nil
 }

@@ -42,8 +42,5 @@ func settle(ctx context.Context, root string, cleared bool) (init string, err er
 			return "", err
 		}
 	}
-	if there, err := ext4.Has(ctx, root, ownInit); err != nil || !there {
-		return "", err
-	}
-	return ownInit, nil
+	return initOn(ctx, root)
 }

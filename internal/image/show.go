@@ -15,7 +15,8 @@ func (l *Library) Show(ctx context.Context, name string) (api.ImageView, error) 
 		return api.ImageView{}, err
 	}
 	v := api.ImageView{Image: img, Path: l.RootPath(img.Digest)}
-	v.Names, v.VMs, err = l.cfg.Records.ImageUsers(ctx, img.Digest)
+	names, vms, err := l.cfg.Records.ImageUsers(ctx, img.Digest)
+	v.Names, v.VMs = append([]string{}, names...), append([]string{}, vms...) // arrays in JSON, empty ones too
 	return v, err
 }
 

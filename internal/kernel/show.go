@@ -18,7 +18,8 @@ func (l *Library) Show(ctx context.Context, name string) (api.KernelView, error)
 	if v.Path, err = l.path(k.Digest); err != nil {
 		return v, err
 	}
-	v.Names, v.VMs, err = l.Records.KernelUsers(ctx, k.Digest)
+	names, vms, err := l.Records.KernelUsers(ctx, k.Digest)
+	v.Names, v.VMs = append([]string{}, names...), append([]string{}, vms...) // arrays in JSON, empty ones too
 	return v, err
 }
 

@@ -76,7 +76,12 @@ func (s *server) libraryRoutes(h huma.API) {
 		func(_ context.Context, in *struct{ Body api.BuildRequest }) (*huma.StreamResponse, error) {
 			return stream(func(ctx context.Context, report vm.Report) (api.Message, error) {
 				b := in.Body
-				i, err := s.Images.Build(ctx, image.BuildOptions{Recipe: b.Recipe, Name: b.Name, Packages: b.Packages, Mirror: b.Mirror, Force: b.Force}, report)
+				o := image.BuildOptions{Recipe: b.Recipe, Name: b.Name, Packages: b.Packages, Mirror: b.Mirror, Force: b.Force}
+				if b.Script != "" {
+					i, err := s.Engine.BuildScripted(ctx, o, b.Script, report)
+					return api.Message{Image: &i}, err
+				}
+				i, err := s.Images.Build(ctx, o, report)
 				return api.Message{Image: &i}, err
 			}), nil
 		})

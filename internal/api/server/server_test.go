@@ -41,6 +41,10 @@ type lib struct{ root string }
 
 func (l lib) RootPath(string) string { return l.root }
 
+func (imageLib) BuildBase(context.Context, image.BuildOptions, string, vm.Report) (image.Base, error) {
+	return image.Base{}, nil
+}
+
 func (imageLib) Adopt(context.Context, image.AdoptOptions, func(context.Context, string) error, vm.Report) (vm.Image, error) {
 	return vm.Image{}, nil
 }

@@ -64,8 +64,21 @@ func Enlarge(ctx context.Context, path string, size int64) error {
 
 // Has says whether the file system has something of that name, a link that leads nowhere too.
 func Has(ctx context.Context, path, name string) (bool, error) {
-	out, _, err := run(ctx, "debugfs", "-R", "stat "+name, path) // its exit status is 0 whatever came of it
+	out, err := stat(ctx, path, name)
 	return strings.HasPrefix(out, "Inode: ") || strings.Contains(out, "\nInode: "), err
+}
+
+// Link is where the symbolic link of that name leads to; empty where there is none, or one of more than 59 bytes.
+func Link(ctx context.Context, path, name string) (string, error) {
+	out, err := stat(ctx, path, name)
+	_, to, _ := strings.Cut(out, "Fast link dest: \"")
+	to, _, _ = strings.Cut(to, "\"")
+	return to, err
+}
+
+func stat(ctx context.Context, path, name string) (string, error) {
+	out, _, err := run(ctx, "debugfs", "-R", "stat "+name, path) // its exit status is 0 whatever came of it
+	return out, err
 }
 
 // Clear removes the files of these names from the file system, where they are, and leaves an empty one in the place of those in

@@ -72,6 +72,11 @@ func TestHasAndClear(t *testing.T) {
 			t.Errorf("%s: %v %v, want %v", name, got, err, want)
 		}
 	}
+	for name, want := range map[string]string{"/sbin/init": "/nowhere", "/etc": "", "/none": ""} {
+		if got, err := Link(t.Context(), path, name); err != nil || got != want {
+			t.Errorf("%s: leads to %q, %v, want %q", name, got, err, want)
+		}
+	}
 	for range 2 {
 		if err := Clear(t.Context(), path, []string{"/etc/key", "/none/key"}, []string{"/etc/machine-id", "/none/id"}); err != nil {
 			t.Fatal(err)
