@@ -33,7 +33,11 @@ func newProxy(a *app) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return a.join(conn)
+				defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+				if err := a.join(conn); ctx.Err() == nil {
+					return err
+				}
+				return context.Cause(ctx)
 			})
 		},
 	}

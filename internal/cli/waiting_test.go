@@ -2,6 +2,7 @@ package cli
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -92,4 +93,23 @@ func TestLogsFollow(t *testing.T) {
 	if got := s.String(); got != "two\nthree\nfour\nfive\n" {
 		t.Errorf("printed %q", got)
 	}
+}
+
+// A proxy that is joined to a guest ends when it is told to, whatever the guest does.
+func TestAProxyHeedsSignals(t *testing.T) {
+	_, env := sandbox(t)
+	mustRun(t, env, "vm", "run", "-d", "--name", "web")
+	cmd := exec.Command("banger", "vm", "proxy", "web")
+	cmd.Env = env
+	in, err := cmd.StdinPipe() // stays open
+	check(t, err)
+	s := &screen{more: make(chan struct{}, 1)}
+	cmd.Stdout = s
+	check(t, cmd.Start())
+	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	_, err = in.Write([]byte("hello\n"))
+	check(t, err)
+	s.wait(t, "ello") // it is joined
+	check(t, cmd.Process.Signal(syscall.SIGINT))
+	wantExit(t, cmd, 130)
 }

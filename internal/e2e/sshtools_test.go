@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -238,13 +239,14 @@ func testForwards(t *testing.T, s *sshBox) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "ssh", "-F", s.config, "-o", "ExitOnForwardFailure=yes", "-N", "-L", sock+":127.0.0.1:8000", "-D", socks, "-R", "9000:"+l.Addr().String(), "tools.vm")
+	cmd.WaitDelay = 5 * time.Second // its proxy holds stderr, for as long as it lives
 	var errs lockedBuffer
 	cmd.Stderr = &errs
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	defer func() {
-		_ = cmd.Process.Kill()
+		_ = cmd.Process.Signal(syscall.SIGTERM)
 		_ = cmd.Wait()
 		if t.Failed() {
 			t.Log(errs.String())
