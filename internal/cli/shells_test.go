@@ -23,7 +23,7 @@ func TestShellsComplete(t *testing.T) {
 			root, env := sandbox(t)
 			mustRun(t, env, "vm", "create", "--name", "quokka")
 			mustRun(t, env, "vm", "run", "-d", "--name", "numbat")
-			_, tty, s := onTerminalRun(t, append(env, "HOME="+root, "HISTFILE=", "TERM=dumb"), c.start[0], c.start[1:]...)
+			_, tty, s := onTerminalRun(t, append(env, "HOME="+root, "XDG_RUNTIME_DIR="+root, "HISTFILE=", "TERM=dumb"), c.start[0], c.start[1:]...)
 			typed := func(text string) {
 				t.Helper()
 				if _, err := tty.WriteString(text); err != nil {
