@@ -49,12 +49,13 @@ func (c heardConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// CloseWrite is that of the connection, where it has one.
+// CloseWrite is that of the connection. Where it has none that must be known: who passes a stream on then ends it as a whole
+// when its client goes, which the guest would not learn otherwise.
 func (c heardConn) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
 	}
-	return nil
+	return errors.ErrUnsupported
 }
 
 // handshakeWait bounds the beginning of a session with a guest that runs; a booting one is bounded by its start.
