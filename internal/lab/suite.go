@@ -63,7 +63,7 @@ var extras = map[string]extra{
 			"TestPorts",                     // connections, datagrams and the daemon's death under them
 			"TestMatrix",                    // the daemon, the VMM and the client killed at points that they pass; not those of images and kernels
 		},
-		skip: "TestInOneVM/(orphans|twenty|modules|disks|logs)|TestTheDaemonIsKilled/both|TestPorts/(a_thousand|with_no)", // the second the seed scenario has
+		skip: "TestInOneVM/(orphans|twenty|modules|disks|logs|copies|large)|TestTheDaemonIsKilled/both|TestPorts/(a_thousand|with_no)", // the second the seed scenario has
 	},
 }
 
