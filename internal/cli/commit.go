@@ -2,12 +2,12 @@ package cli
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/spf13/cobra"
 
 	"banger/internal/api"
 	"banger/internal/api/client"
+	"banger/internal/vm"
 )
 
 func newCommit(a *app) *cobra.Command {
@@ -31,14 +31,12 @@ the commit fails and leaves nothing.`,
 	quiet := quietFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		request.Image = args[1]
-		return a.with(cmd.Context(), *quiet, func(ctx context.Context, c *client.Client, p *progress) error {
-			image, err := c.Commit(ctx, args[0], request, p.event)
+		return a.printMade(cmd.Context(), *quiet, func(ctx context.Context, c *client.Client, report vm.Report) (string, error) {
+			image, err := c.Commit(ctx, args[0], request, report)
 			if err != nil {
-				return err
+				return "", err
 			}
-			p.finish(true)
-			_, err = fmt.Fprintln(a.out, image.Name)
-			return err
+			return image.Name, nil
 		})
 	}
 	return cmd

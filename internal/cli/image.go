@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"strings"
@@ -68,14 +67,12 @@ the VM is gone afterwards. Where an image of just these packages is there, it is
 				return usage(cmd, "--script makes another image than the recipe's: it needs --name")
 			}
 		}
-		return a.with(cmd.Context(), *quiet, func(ctx context.Context, c *client.Client, p *progress) error {
-			image, err := c.Build(ctx, request, p.event)
+		return a.printMade(cmd.Context(), *quiet, func(ctx context.Context, c *client.Client, report vm.Report) (string, error) {
+			image, err := c.Build(ctx, request, report)
 			if err != nil {
-				return err
+				return "", err
 			}
-			p.finish(true)
-			_, err = fmt.Fprintln(a.out, image.Name)
-			return err
+			return image.Name, nil
 		})
 	}
 	return cmd

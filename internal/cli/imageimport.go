@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -46,14 +45,12 @@ interrupted, nothing is left.`,
 			return vm.Errorf(vm.CodeInvalid, "import image from %s: %w", args[0], err)
 		}
 		request.Source = path
-		return a.with(cmd.Context(), *quiet, func(ctx context.Context, c *client.Client, p *progress) error {
-			image, err := c.ImportImage(ctx, request, p.event)
+		return a.printMade(cmd.Context(), *quiet, func(ctx context.Context, c *client.Client, report vm.Report) (string, error) {
+			image, err := c.ImportImage(ctx, request, report)
 			if err != nil {
-				return err
+				return "", err
 			}
-			p.finish(true)
-			_, err = fmt.Fprintln(a.out, image.Name)
-			return err
+			return image.Name, nil
 		})
 	}
 	return cmd

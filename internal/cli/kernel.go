@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -57,14 +56,12 @@ Without SOURCE it is the default kernel, ` + vm.DefaultKernel + `.`,
 			}
 			request.Source = source
 		}
-		return a.with(cmd.Context(), *quiet, func(ctx context.Context, c *client.Client, p *progress) error {
-			kernel, err := c.Import(ctx, request, p.event)
+		return a.printMade(cmd.Context(), *quiet, func(ctx context.Context, c *client.Client, report vm.Report) (string, error) {
+			kernel, err := c.Import(ctx, request, report)
 			if err != nil {
-				return err
+				return "", err
 			}
-			p.finish(true)
-			_, err = fmt.Fprintln(a.out, kernel.Name)
-			return err
+			return kernel.Name, nil
 		})
 	}
 	return cmd

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 
 	"banger/internal/api"
 	"banger/internal/api/client"
+	"banger/internal/vm"
 )
 
 // library is what images and kernels have in common.
@@ -103,4 +105,17 @@ func (a *app) completeLibrary(l library) cobra.CompletionFunc {
 		names, _ := l.list(cmd.Context(), c)
 		return slices.DeleteFunc(names, func(n string) bool { return slices.Contains(args, n) }), cobra.ShellCompDirectiveNoFileComp
 	}
+}
+
+// printMade shows the progress of what makes an image or a kernel, and prints its name.
+func (a *app) printMade(ctx context.Context, quiet bool, do func(context.Context, *client.Client, vm.Report) (name string, err error)) error {
+	return a.with(ctx, quiet, func(ctx context.Context, c *client.Client, p *progress) error {
+		name, err := do(ctx, c, p.event)
+		if err != nil {
+			return err
+		}
+		p.finish(true)
+		_, err = fmt.Fprintln(a.out, name)
+		return err
+	})
 }
