@@ -157,7 +157,7 @@ func bootPort(t *testing.T, wait time.Duration) (sock string) {
 	packInit(t, ird, map[string]string{"init": self, "virtio_mmio.ko": mmio})
 	sock = filepath.Join(dir, "a.sock")
 	console := filepath.Join(dir, "console")
-	q := exec.Command("qemu-system-x86_64", "-M", "microvm", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "1", "-m", "512",
+	q := exec.Command("qemu-system-x86_64", "-M", "microvm", "-accel", "tcg,thread=multi", "-cpu", "max,-erms,-fsrm", "-smp", "1", "-m", "512",
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-kernel", vmlinux, "-initrd", ird,
 		"-chardev", "file,id=s,path="+console, "-serial", "chardev:s",
 		"-append", "console=ttyS0 quiet panic=-1 reboot=t tsc=reliable no_timer_check mitigations=off tsc_early_khz="+hostKHz(t),

@@ -82,7 +82,9 @@ func accelArguments(m machine, vcpus int) []string {
 	if vcpus > 1 && !m.threads {
 		thread = "single"
 	}
-	return []string{"-machine", "microvm", "-accel", "tcg,thread=" + thread, "-cpu", "max"}
+	// Told that string instructions are fast, a kernel copies by them a byte at a time, which the emulator does a byte at a
+	// time: by words it is two and a half times as fast.
+	return []string{"-machine", "microvm", "-accel", "tcg,thread=" + thread, "-cpu", "max,-erms,-fsrm"}
 }
 
 // qmpArgument is the argument that carries the API socket, and by which Find knows the process.

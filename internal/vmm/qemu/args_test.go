@@ -36,7 +36,7 @@ func TestArguments(t *testing.T) {
 		"-device", "virtio-serial-device", "-chardev", "socket,id=agent,fd=3,server=on,wait=off",
 		"-device", "virtserialport,chardev=agent,name=banger.agent",
 		"-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-device,rng=rng",
-		"-machine", "microvm", "-accel", "tcg,thread=multi", "-cpu", "max",
+		"-machine", "microvm", "-accel", "tcg,thread=multi", "-cpu", "max,-erms,-fsrm",
 		"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
 		"-blockdev", `{"driver":"qcow2","node-name":"root","read-only":false,"discard":"unmap","detect-zeroes":"unmap",` +
 			`"cache":{"direct":false,"no-flush":false},"file":{"driver":"file","filename":"/v/ro\"ot,.qcow2","read-only":false,"discard":"unmap","cache":{"direct":false,"no-flush":false}}}`,
@@ -87,7 +87,7 @@ func TestArgumentsOfTheProcessor(t *testing.T) {
 		}
 	}
 	args, err := arguments(example(), findings{KVM: kvmDisproven, KVMCPU: "host"}.machine())
-	if i := slices.Index(args, "-cpu"); err != nil || args[i+1] != "max" {
+	if i := slices.Index(args, "-cpu"); err != nil || args[i+1] != "max,-erms,-fsrm" {
 		t.Errorf("emulated, with %q, %v", args, err)
 	}
 }
