@@ -110,7 +110,7 @@ func (w *world) expected(records []vm.VMRecord) []string {
 			continue
 		}
 		image := filepath.Join(w.paths.Images(), v.ImageDigest[7:], "root.ext4")
-		all = append(all, "process of "+string(v.ID), fmt.Sprintf("tap %s of %q", tapOf(v.ID), aliasOf(v.ID)), "cgroup "+cgroupOf(v.ID),
+		all = append(all, "process of "+string(v.ID), fmt.Sprintf("tap %s of %q", tapOf(v.ID), aliasOf(v.ID)), fmt.Sprintf("port %s of the bridge", tapOf(v.ID)), "cgroup "+cgroupOf(v.ID),
 			fmt.Sprintf("device %s on %s and %s", dmOf(v.ID), image, v.Runtime.SystemOverlay), "loop device on "+v.Runtime.SystemOverlay)
 		for _, p := range v.Spec.Ports {
 			all = append(all, "port "+p.Host())

@@ -160,6 +160,7 @@ type bridgeNet struct {
 var (
 	_ network.Driver  = (*bridgeNet)(nil)
 	_ network.Applier = (*bridgeNet)(nil)
+	_ network.Plugger = (*bridgeNet)(nil)
 )
 
 func newNetwork(k *machine) *bridgeNet { return &bridgeNet{k: k, turn: make(chan struct{}, 1)} }
@@ -205,6 +206,16 @@ func (n *bridgeNet) bringUp(ctx context.Context) error {
 
 func ruleOf(id vm.ID, addr string) string { return tapOf(id) + " " + addr }
 
+func (n *bridgeNet) Plug(ctx context.Context, p network.Port) (network.Attached, error) {
+	tap := tapOf(p.ID)
+	if !n.k.hasTap(tap) {
+		if err := act.Do(ctx, "tap", func() error { return n.k.makeTap(tap, aliasOf(p.ID)) }); err != nil {
+			return network.Attached{}, fmt.Errorf("make tap device %s: %w", tap, err)
+		}
+	}
+	return network.Attached{NIC: &vmm.NIC{Tap: tap, MAC: network.MAC(p.ID)}, TapDevice: tap}, nil
+}
+
 func (n *bridgeNet) Ensure(ctx context.Context, p network.Port) (network.Attached, error) {
 	n.turn <- struct{}{}
 	defer func() { <-n.turn }()
@@ -217,13 +228,11 @@ func (n *bridgeNet) Ensure(ctx context.Context, p network.Port) (network.Attache
 			return network.Attached{}, err
 		}
 	}
-	tap := tapOf(p.ID)
-	if !n.k.hasTap(tap) {
-		if err := act.Do(ctx, "tap", func() error { return n.k.makeTap(tap, aliasOf(p.ID)) }); err != nil {
-			return network.Attached{}, fmt.Errorf("make tap device %s: %w", tap, err)
-		}
+	a, err := n.Plug(ctx, p)
+	if err == nil && !n.k.hasJoined(a.TapDevice) {
+		err = act.Do(ctx, "tap.port", func() error { return n.k.joinTap(a.TapDevice) })
 	}
-	return network.Attached{NIC: &vmm.NIC{Tap: tap, MAC: network.MAC(p.ID)}, TapDevice: tap}, nil
+	return a, err
 }
 
 func (n *bridgeNet) Remove(ctx context.Context, id vm.ID) error {

@@ -26,6 +26,7 @@ type machine struct {
 	bridge  bool
 	rules   []string          // "tap address", what packets may pass; nil = no table
 	taps    map[string]string // name → alias
+	joined  map[string]bool   // the taps that are ports of the bridge
 	loops   map[string]backing
 	dms     map[string]dmDevice
 	cgroups map[string]bool
@@ -63,7 +64,7 @@ func (k *machine) kill(id proc.Identity) {
 }
 
 func (k *machine) clear() {
-	k.bridge, k.rules, k.taps, k.loops, k.dms, k.cgroups, k.ports = false, nil, map[string]string{}, map[string]backing{}, map[string]dmDevice{}, map[string]bool{}, map[*hostPort]bool{}
+	k.bridge, k.rules, k.taps, k.joined, k.loops, k.dms, k.cgroups, k.ports = false, nil, map[string]string{}, map[string]bool{}, map[string]backing{}, map[string]dmDevice{}, map[string]bool{}, map[*hostPort]bool{}
 }
 
 // reboot ends everything that is not on a disk.
@@ -148,14 +149,31 @@ func (k *machine) getRules() []string {
 func (k *machine) makeTap(name, alias string) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	switch {
-	case k.taps[name] != "":
+	if k.taps[name] != "" {
 		return unix.EEXIST
-	case !k.bridge:
-		return unix.ENODEV
 	}
 	k.taps[name] = alias
 	return nil
+}
+
+// joinTap makes the tap a port of the bridge; one that no rule looks at must not be.
+func (k *machine) joinTap(name string) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	switch {
+	case k.taps[name] == "" || !k.bridge:
+		return unix.ENODEV
+	case !slices.ContainsFunc(k.rules, func(r string) bool { return strings.HasPrefix(r, name+" ") }):
+		return fmt.Errorf("%s would be a port of the bridge without a rule: %w", name, unix.EPERM)
+	}
+	k.joined[name] = true
+	return nil
+}
+
+func (k *machine) hasJoined(name string) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.joined[name]
 }
 
 func (k *machine) hasTap(name string) bool {
@@ -174,6 +192,7 @@ func (k *machine) removeTap(name string) error {
 		return unix.EBUSY
 	}
 	delete(k.taps, name)
+	delete(k.joined, name)
 	return nil
 }
 
@@ -330,6 +349,9 @@ func (k *machine) snapshot() []string {
 	}
 	for name, alias := range k.taps {
 		add("tap %s of %q", name, alias)
+		if k.joined[name] {
+			add("port %s of the bridge", name)
+		}
 	}
 	for _, b := range k.loops {
 		add("loop device on %s", b.path)

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"banger/internal/guest"
+	"banger/internal/network"
 	"banger/internal/sshkey"
 	"banger/internal/vm"
 )
@@ -28,22 +29,27 @@ func (w *worker) reach(ctx context.Context, r vm.VMRecord) error {
 
 	a := newAgent(driver, refOf(r))
 	done := w.stage(r, "boot")
-	keys, booting := errgroup.WithContext(ended) // made while the guest boots, which is the first to need them
-	keys.Go(func() error {
+	var net network.Attached
+	beside, booting := errgroup.WithContext(ended) // done while the guest boots, which is the first to need it
+	beside.Go(func() error {
 		_, err := hostKey(ctx, r)
 		return noSpace(err)
+	})
+	beside.Go(func() (err error) {
+		net, err = w.attach(booting, r)
+		return err
 	})
 	var hello guest.Hello
 	if err = w.checkChannel(r); err == nil {
 		hello, err = a.client.WaitHello(booting)
 	}
-	if failed := keys.Wait(); failed != nil { // always: nothing is written once this has returned
+	if failed := beside.Wait(); failed != nil { // always: nothing is written once this has returned
 		err = failed
 	}
 	done(err) // who waits for the agent looks again then
 	if err == nil {
 		done = w.stage(r, "agent")
-		err = w.configure(ended, r, a)
+		err = w.configure(ended, r, a, net.Guest)
 		done(err)
 	}
 	if err != nil {
@@ -82,7 +88,7 @@ func (w *worker) checkChannel(r vm.VMRecord) (err error) {
 }
 
 // configure gives the guest its identity. It is idempotent: an adopted guest gets it again.
-func (w *worker) configure(ctx context.Context, r vm.VMRecord, a *agent) error {
+func (w *worker) configure(ctx context.Context, r vm.VMRecord, a *agent, net *guest.Network) error {
 	key, err := hostKey(ctx, r)
 	if err != nil {
 		return err
@@ -91,18 +97,10 @@ func (w *worker) configure(ctx context.Context, r vm.VMRecord, a *agent) error {
 	if err != nil {
 		return err
 	}
-	net := w.attached
-	if net == nil { // not of this start: another daemon's, or reached once more
-		a, err := w.attach(ctx, r)
-		if err != nil {
-			return err
-		}
-		net = &a
-	}
 	entropy := make([]byte, 64)
 	_, _ = rand.Read(entropy) // never fails since Go 1.24
 	_, err = a.client.Configure(ctx, guest.Configure{
-		ID: string(r.ID), Hostname: r.Name, Network: net.Guest, UnixTimeNs: time.Now().UnixNano(),
+		ID: string(r.ID), Hostname: r.Name, Network: net, UnixTimeNs: time.Now().UnixNano(),
 		SSHHostKeyPEM: key.PrivatePEM, AuthorizedKeys: []string{user.Public}, Entropy: entropy, Env: r.Spec.Env,
 	})
 	if err != nil {

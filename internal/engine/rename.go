@@ -70,7 +70,11 @@ func (w *worker) tell(ctx context.Context, r vm.VMRecord) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, handshakeWait)
 	defer cancel()
-	if err := w.configure(ctx, r, a); err != nil {
+	net, err := w.attach(ctx, r) // the resolver goes by names
+	if err != nil {
+		return err
+	}
+	if err := w.configure(ctx, r, a, net.Guest); err != nil {
 		return err
 	}
 	w.e.stateEvent(r) // for who waits for it

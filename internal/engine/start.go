@@ -31,7 +31,6 @@ func (w *worker) start(ctx context.Context, r vm.VMRecord) error {
 	if err == nil {
 		err = w.reach(ctx, r)
 	}
-	w.attached = nil
 	w.e.counts.started(ctx, r, err, time.Since(began))
 	return w.settle(ctx, r, err)
 }
@@ -89,7 +88,6 @@ func (w *worker) launch(ctx context.Context, r vm.VMRecord) error {
 	if err != nil {
 		return err
 	}
-	w.attached = &net
 	driver, err := e.vmm(r.VMM)
 	if err != nil {
 		return err
@@ -159,7 +157,7 @@ func (w *worker) prepare(ctx context.Context, r vm.VMRecord) (disk.Attached, net
 		return nil
 	})
 	g.Go(func() (err error) {
-		net, err = w.attach(gctx, r)
+		net, err = w.plug(gctx, r)
 		return err
 	})
 	g.Go(func() error {
@@ -177,6 +175,24 @@ func (w *worker) prepare(ctx context.Context, r vm.VMRecord) (disk.Attached, net
 	return root, net, e.Handles.Set(ctx, r.ID, rt.VMDir, h)
 }
 
+// plug gives the machine its interface. What that is part of may still be missing: reach attaches it.
+func (w *worker) plug(ctx context.Context, r vm.VMRecord) (network.Attached, error) {
+	net, err := w.e.network(r.Network)
+	if err != nil {
+		return network.Attached{}, err
+	}
+	plugger, ok := net.(network.Plugger)
+	if !ok {
+		return w.attach(ctx, r)
+	}
+	a, err := plugger.Plug(ctx, portOf(r))
+	if err != nil {
+		return network.Attached{}, fmt.Errorf("attach network %s: %w", r.Network, err)
+	}
+	return a, nil
+}
+
+// attach makes all of a VM's network, and what it shares with others. Done twice it changes nothing.
 func (w *worker) attach(ctx context.Context, r vm.VMRecord) (network.Attached, error) {
 	net, err := w.e.network(r.Network)
 	if err != nil {

@@ -58,3 +58,11 @@ type Applier interface {
 	// Ports of VMs that do not run yet are among them. Applying twice changes nothing, and no connection breaks.
 	Apply(ctx context.Context, ports []Port) error
 }
+
+// Plugger is a Driver that can give a VM's machine its interface long before the rest is there. A machine takes time to
+// boot, which is enough to do the rest beside it.
+type Plugger interface {
+	// Plug makes what a VMM needs to be started, and nothing more: the interface that Ensure describes, through which
+	// nothing passes until Ensure. Doing it twice, or after Ensure, changes nothing.
+	Plug(ctx context.Context, p Port) (Attached, error)
+}

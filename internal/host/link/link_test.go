@@ -133,6 +133,48 @@ func TestTap(t *testing.T) {
 	})
 }
 
+// TestPluggedTap holds that a device for a VMM to open carries nothing before it is a port of its bridge.
+func TestPluggedTap(t *testing.T) {
+	testhost.Need(t, testhost.Tun)
+	testhost.InNamespace(t, func(t *testing.T) {
+		show := func() string {
+			return ip(t, "-oneline", "-details", "link", "show", tap.Name) + ip(t, "-oneline", "address", "show", tap.Name)
+		}
+		for range 2 {
+			if err := PlugTap(t.Context(), tap); err != nil {
+				t.Fatal(err)
+			}
+			got := show()
+			for _, want := range []string{"vnet_hdr on", "persist on", "user 12345", "alias banger 0123456789ab"} {
+				if !strings.Contains(got, want) {
+					t.Errorf("no %q in %s", want, got)
+				}
+			}
+			for _, no := range []string{" master ", ",UP", "inet6 fe80"} {
+				if strings.Contains(got, no) {
+					t.Errorf("%q in %s", no, got)
+				}
+			}
+		}
+		if err := EnsureBridge(t.Context(), bridge); err != nil {
+			t.Fatal(err)
+		}
+		if err := EnsureTap(t.Context(), tap); err != nil {
+			t.Fatal(err)
+		}
+		whole := show()
+		if err := PlugTap(t.Context(), tap); err != nil {
+			t.Fatal(err)
+		}
+		if got := show(); got != whole || !strings.Contains(got, "master "+bridge.Name) || !strings.Contains(got, ",UP") {
+			t.Errorf("whole:\n%s\nplugged again:\n%s", whole, got)
+		}
+		if err := RemoveTap(t.Context(), tap.Name, tap.Alias); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
 // TestTapInUse holds that a device with a VMM on it is not touched when it is right, and not broken when it is not.
 func TestTapInUse(t *testing.T) {
 	testhost.Need(t, testhost.Tun)

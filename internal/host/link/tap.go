@@ -41,19 +41,39 @@ func EnsureTap(ctx context.Context, t Tap) error {
 }
 
 func ensureTap(ctx context.Context, t Tap) error {
-	l, err := ourTap(t.Name, t.Alias)
+	l, err := ownedTap(ctx, t)
 	if err != nil {
 		return err
 	}
 	if l == nil {
-		return makeTap(ctx, t)
-	}
-	if int(l.Owner) != t.UID {
-		if err := chown(ctx, t); err != nil {
-			return err
-		}
+		return makeTap(ctx, t, join)
 	}
 	return join(ctx, l, t)
+}
+
+// PlugTap makes the tap device for a VMM to open, and no more: it is down and a port of nothing, so that nothing passes
+// until EnsureTap. One that is there and right is not touched.
+func PlugTap(ctx context.Context, t Tap) error {
+	l, err := ownedTap(ctx, t)
+	if err == nil && l == nil {
+		err = makeTap(ctx, t, func(context.Context, netlink.Link, Tap) error { return nil })
+	}
+	if err != nil {
+		return fmt.Errorf("make tap device %s: %w", t.Name, err)
+	}
+	return nil
+}
+
+// ownedTap returns the tap device, which belongs to its user then; nil when there is none.
+func ownedTap(ctx context.Context, t Tap) (netlink.Link, error) {
+	l, err := ourTap(t.Name, t.Alias)
+	if l == nil || err != nil {
+		return nil, err
+	}
+	if int(l.Owner) != t.UID {
+		err = chown(ctx, t)
+	}
+	return l, err
 }
 
 // RejoinTap brings a tap device that is there to its bridge: the bridge may be another than the one it was attached to.
@@ -79,8 +99,8 @@ func CheckTap() error {
 }
 
 // makeTap makes the device to stay last of all: a death before that takes it away, one after it leaves it whole and
-// marked.
-func makeTap(ctx context.Context, t Tap) error {
+// marked. finish comes before.
+func makeTap(ctx context.Context, t Tap, finish func(context.Context, netlink.Link, Tap) error) error {
 	fd := -1
 	err := act.Do(ctx, "tap.passing", func() (err error) { // gone with this process
 		fd, err = openTap(t.Name, unix.IFF_TUN_EXCL)
@@ -106,7 +126,7 @@ func makeTap(ctx context.Context, t Tap) error {
 	if err := act.Do(ctx, "tap.alias", func() error { return netlink.LinkSetAlias(l, t.Alias) }); err != nil {
 		return fmt.Errorf("mark it: %w", err)
 	}
-	if err := join(ctx, l, t); err != nil {
+	if err := finish(ctx, l, t); err != nil {
 		return err
 	}
 	return act.Do(ctx, "tap", func() error { return unix.IoctlSetInt(fd, unix.TUNSETPERSIST, 1) })

@@ -71,6 +71,7 @@ type Driver struct {
 var (
 	_ network.Driver  = (*Driver)(nil)
 	_ network.Applier = (*Driver)(nil)
+	_ network.Plugger = (*Driver)(nil)
 )
 
 // New makes the driver. It does nothing to the host.
@@ -166,11 +167,21 @@ func overlap(uses []link.Use, subnet netip.Prefix, bridge string) error {
 	return nil
 }
 
-// Ensure implements network.Driver. The packet rules are there before the tap device is.
-func (d *Driver) Ensure(ctx context.Context, p network.Port) (network.Attached, error) {
-	if err := d.ensure(ctx, p); err != nil {
+// Plug implements network.Plugger.
+func (d *Driver) Plug(ctx context.Context, p network.Port) (network.Attached, error) {
+	if err := errors.Join(ctx.Err(), d.checkAddress(p)); err != nil {
 		return network.Attached{}, err
 	}
+	return d.attached(p), link.PlugTap(ctx, d.tap(p.ID, p.UID))
+}
+
+// Ensure implements network.Driver. The packet rules are there before the tap device is a port of the bridge.
+func (d *Driver) Ensure(ctx context.Context, p network.Port) (network.Attached, error) {
+	return d.attached(p), d.ensure(ctx, p)
+}
+
+// attached tells of a VM's interface.
+func (d *Driver) attached(p network.Port) network.Attached {
 	mac := network.MAC(p.ID)
 	return network.Attached{
 		NIC: &vmm.NIC{Tap: tapName(p.ID), MAC: mac},
@@ -182,13 +193,20 @@ func (d *Driver) Ensure(ctx context.Context, p network.Port) (network.Attached, 
 			Search:      []string{"vm"},
 		},
 		TapDevice: tapName(p.ID),
-	}, nil
+	}
+}
+
+func (d *Driver) checkAddress(p network.Port) error {
+	if d.fits(p.Addr) {
+		return nil
+	}
+	return vm.Errorf(vm.CodeConflict, "the address %s of VM %s is none for a guest of %s", p.Addr, p.Name, d.Config.Subnet).
+		WithHint("the subnet was another when the VM was made: set network.bridge.subnet in config.toml back to that, or delete the VM and make it anew")
 }
 
 func (d *Driver) ensure(ctx context.Context, p network.Port) error {
-	if !d.fits(p.Addr) {
-		return vm.Errorf(vm.CodeConflict, "the address %s of VM %s is none for a guest of %s", p.Addr, p.Name, d.Config.Subnet).
-			WithHint("the subnet was another when the VM was made: set network.bridge.subnet in config.toml back to that, or delete the VM and make it anew")
+	if err := d.checkAddress(p); err != nil {
+		return err
 	}
 	if err := d.take(ctx); err != nil {
 		return err

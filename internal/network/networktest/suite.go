@@ -28,6 +28,7 @@ func Suite(t *testing.T, setup func(t *testing.T) network.Driver) {
 		{"TwoVMs", twoVMs},
 		{"EndedContext", endedContext},
 		{"Apply", apply},
+		{"Plug", plug},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			d := setup(t)
@@ -206,5 +207,62 @@ func apply(t *testing.T, d network.Driver) {
 	cancel()
 	if err := a.Apply(ctx, []network.Port{first}); err == nil {
 		t.Error("applied under an ended context")
+	}
+}
+
+// plug holds that what a machine is started with is what Ensure makes whole, in any order.
+func plug(t *testing.T, d network.Driver) {
+	plugger, ok := d.(network.Plugger)
+	if !ok {
+		t.Skip("it makes all of a VM's network at once")
+	}
+	p := port(d)
+	try := func() network.Attached {
+		t.Helper()
+		a, err := plugger.Plug(t.Context(), p)
+		if err != nil {
+			t.Fatalf("plug: %v", err)
+		}
+		return a
+	}
+	first, again := try(), try()
+	t.Cleanup(func() {
+		if err := d.Remove(context.Background(), p.ID); err != nil {
+			t.Errorf("remove: %v", err)
+		}
+	})
+	if !reflect.DeepEqual(first, again) {
+		t.Errorf("first %+v, then %+v", first, again)
+	}
+	up := func() bool {
+		i, err := net.InterfaceByName(first.TapDevice)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return i.Flags&net.FlagUp != 0
+	}
+	if up() {
+		t.Error("packets pass before the rules for them are there")
+	}
+	if whole := ensure(t, d, p); !reflect.DeepEqual(whole, first) {
+		t.Errorf("plugged %+v, whole %+v", first, whole)
+	}
+	if again := try(); !reflect.DeepEqual(again, first) || !up() {
+		t.Errorf("plugged again %+v, up %v; before %+v", again, up(), first)
+	}
+	if err := d.Remove(t.Context(), p.ID); err != nil {
+		t.Errorf("remove: %v", err)
+	}
+	try()
+	if err := d.Remove(t.Context(), p.ID); err != nil {
+		t.Errorf("remove what is only plugged: %v", err)
+	}
+	if _, err := net.InterfaceByName(first.TapDevice); err == nil {
+		t.Errorf("%s is still there", first.TapDevice)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := plugger.Plug(ctx, p); err == nil {
+		t.Error("plugged under an ended context")
 	}
 }
