@@ -42,7 +42,7 @@ func serve(ctx context.Context, p paths.Paths, c config.Config, log *slog.Logger
 	}
 	cgroups := cgroup.Open()
 	d, err := Assemble(ctx, p, c, log, Host{
-		Guest: kernel.Guest{Key: guestKey, Binary: guestbin.Binary}, Drivers: of, Processes: vmm.HostProcesses{}, Cgroups: cgroups, WorkDisk: workDisk,
+		Guest: kernel.Guest{Key: guestKey, Binary: guestbin.Binary}, Drivers: of, Processes: vmm.HostProcesses{}, Cgroups: cgroups, WorkDisk: workDisk(),
 		BootID: proc.BootID(), Limits: hostLimits(),
 	})
 	if err != nil {
@@ -124,11 +124,14 @@ func proveBoot(kernels *kernel.Library) vmm.ProveBoot {
 }
 
 // workDisk makes the ext4 file system that a guest mounts at /root, or enlarges its disk.
-func workDisk(ctx context.Context, path string, size int64) error {
-	if err := ext4.Make(ctx, path, size, "work"); err != nil {
-		return err
+func workDisk() func(ctx context.Context, path string, size int64) error {
+	var maker ext4.Maker
+	return func(ctx context.Context, path string, size int64) error {
+		if err := maker.Make(ctx, path, size, "work"); err != nil {
+			return err
+		}
+		return ext4.Grow(ctx, path, size)
 	}
-	return ext4.Grow(ctx, path, size)
 }
 
 func hostLimits() engine.Limits {

@@ -31,8 +31,9 @@ func (w *worker) reach(ctx context.Context, r vm.VMRecord) error {
 	done := w.stage(r, "boot")
 	var net network.Attached
 	beside, booting := errgroup.WithContext(ended) // done while the guest boots, which is the first to need it
-	beside.Go(func() error {
-		_, err := hostKey(ctx, r)
+	var identity guest.Configure
+	beside.Go(func() (err error) {
+		identity, err = w.e.identity(ctx, r)
 		return noSpace(err)
 	})
 	beside.Go(func() (err error) {
@@ -49,7 +50,8 @@ func (w *worker) reach(ctx context.Context, r vm.VMRecord) error {
 	done(err) // who waits for the agent looks again then
 	if err == nil {
 		done = w.stage(r, "agent")
-		err = w.configure(ended, r, a, net.Guest)
+		identity.Network = net.Guest
+		err = w.configure(ended, r, a, identity)
 		done(err)
 	}
 	if err != nil {
@@ -87,23 +89,22 @@ func (w *worker) checkChannel(r vm.VMRecord) (err error) {
 	return err
 }
 
-// configure gives the guest its identity. It is idempotent: an adopted guest gets it again.
-func (w *worker) configure(ctx context.Context, r vm.VMRecord, a *agent, net *guest.Network) error {
+// identity is what a VM's guest is told of itself, but for its network.
+func (e *Engine) identity(ctx context.Context, r vm.VMRecord) (guest.Configure, error) {
 	key, err := hostKey(ctx, r)
 	if err != nil {
-		return err
+		return guest.Configure{}, err
 	}
-	user, err := sshkey.Ensure(ctx, w.e.Paths.SSHKey(), "banger")
-	if err != nil {
-		return err
-	}
-	entropy := make([]byte, 64)
-	_, _ = rand.Read(entropy) // never fails since Go 1.24
-	_, err = a.client.Configure(ctx, guest.Configure{
-		ID: string(r.ID), Hostname: r.Name, Network: net, UnixTimeNs: time.Now().UnixNano(),
-		SSHHostKeyPEM: key.PrivatePEM, AuthorizedKeys: []string{user.Public}, Entropy: entropy, Env: r.Spec.Env,
-	})
-	if err != nil {
+	user, err := sshkey.Ensure(ctx, e.Paths.SSHKey(), "banger")
+	return guest.Configure{ID: string(r.ID), Hostname: r.Name, SSHHostKeyPEM: key.PrivatePEM, AuthorizedKeys: []string{user.Public}, Env: r.Spec.Env}, err
+}
+
+// configure gives the guest its identity. It is idempotent: an adopted guest gets it again.
+func (w *worker) configure(ctx context.Context, r vm.VMRecord, a *agent, c guest.Configure) error {
+	c.Entropy = make([]byte, 64)
+	_, _ = rand.Read(c.Entropy) // never fails since Go 1.24
+	c.UnixTimeNs = time.Now().UnixNano()
+	if _, err := a.client.Configure(ctx, c); err != nil {
 		return fmt.Errorf("configure the guest: %w", err)
 	}
 	w.mu.Lock()

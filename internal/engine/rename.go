@@ -74,7 +74,12 @@ func (w *worker) tell(ctx context.Context, r vm.VMRecord) error {
 	if err != nil {
 		return err
 	}
-	if err := w.configure(ctx, r, a, net.Guest); err != nil {
+	c, err := w.e.identity(ctx, r)
+	if err != nil {
+		return err
+	}
+	c.Network = net.Guest
+	if err := w.configure(ctx, r, a, c); err != nil {
 		return err
 	}
 	w.e.stateEvent(r) // for who waits for it

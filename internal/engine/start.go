@@ -17,6 +17,7 @@ import (
 	"banger/internal/handles"
 	"banger/internal/host/cgroup"
 	"banger/internal/host/proc"
+	"banger/internal/kernel"
 	"banger/internal/network"
 	"banger/internal/sshkey"
 	"banger/internal/vm"
@@ -83,7 +84,7 @@ func (w *worker) launch(ctx context.Context, r vm.VMRecord) error {
 		return err
 	}
 	done := w.stage(r, "disk")
-	root, net, err := w.prepare(ctx, r)
+	p, err := w.prepare(ctx, r)
 	done(err)
 	if err != nil {
 		return err
@@ -92,18 +93,14 @@ func (w *worker) launch(ctx context.Context, r vm.VMRecord) error {
 	if err != nil {
 		return err
 	}
-	boot, err := e.Kernels.Boot(ctx, r.KernelDigest)
-	if err != nil {
-		return fmt.Errorf("get kernel %s: %w", r.Kernel, err)
-	}
 	w.consoleFrom = fileSize(r.Runtime.LogPath)
 	id, exited, err := driver.Launch(ctx, vmm.Config{
 		ID: r.ID, Name: r.Name, Dir: r.Runtime.VMDir, UID: r.Runtime.UID, Metrics: r.Runtime.MetricsPath, VCPU: r.Spec.VCPU, MemoryMiB: r.Spec.MemoryMiB,
-		Kernel: boot.Vmlinux, Initramfs: boot.Initramfs, Init: r.Spec.Init,
-		Root:    vmm.Disk{Path: root.Path, Format: root.Format, Block: root.Block},
+		Kernel: p.boot.Vmlinux, Initramfs: p.boot.Initramfs, Init: r.Spec.Init,
+		Root:    vmm.Disk{Path: p.root.Path, Format: p.root.Format, Block: p.root.Block},
 		Work:    &vmm.Disk{Path: r.Runtime.WorkDiskPath, Format: "raw"},
-		Modules: &vmm.Disk{Path: boot.ModulesDisk, Format: "raw", ReadOnly: true},
-		NIC:     net.NIC,
+		Modules: &vmm.Disk{Path: p.boot.ModulesDisk, Format: "raw", ReadOnly: true},
+		NIC:     p.net.NIC,
 		APISock: r.Runtime.APISockPath, AgentSock: r.Runtime.VSockPath,
 		Cgroup: e.Handles.Get(r.ID).Cgroup, Console: r.Runtime.LogPath, Log: filepath.Join(r.Runtime.VMDir, vmmLog),
 	})
@@ -120,32 +117,37 @@ func (w *worker) launch(ctx context.Context, r vm.VMRecord) error {
 // vmmLog is the VMM's own output in the VM's directory.
 const vmmLog = "vmm.log"
 
-// prepare makes directories, disks, keys and network of a VM. Each act is idempotent: a start after a crash repeats it.
-func (w *worker) prepare(ctx context.Context, r vm.VMRecord) (disk.Attached, network.Attached, error) {
+// prepared is what a VMM is started with.
+type prepared struct {
+	root disk.Attached
+	net  network.Attached
+	boot kernel.Boot
+}
+
+// prepare makes a VM's directories, its disks and its interface. Each act is idempotent: a start after a crash repeats it.
+func (w *worker) prepare(ctx context.Context, r vm.VMRecord) (p prepared, err error) {
 	e, rt := w.e, r.Runtime
 	for _, dir := range []struct{ what, path string }{{"vm-directory", rt.VMDir}, {"run-directory", e.Paths.VMRun(r.ID)}} {
 		if err := act.Do(ctx, dir.what, func() error { return os.MkdirAll(dir.path, 0o700) }); err != nil {
-			return disk.Attached{}, network.Attached{}, noSpace(fmt.Errorf("make the VM's directory: %w", err))
+			return p, noSpace(fmt.Errorf("make the VM's directory: %w", err))
 		}
 	}
 	disks, err := e.disk(r.Disk)
 	if err != nil {
-		return disk.Attached{}, network.Attached{}, err
+		return p, err
 	}
 	if _, ok := disks.(disk.Guard); ok { // its guest would wait from the start
 		if err := e.Limits.space(e.Paths.VMs(), 2*guardReserve); err != nil {
-			return disk.Attached{}, network.Attached{}, err
+			return p, err
 		}
 	}
 	// None of these needs another, and most of their time is waiting: for the disk, and for programs.
-	var root disk.Attached
-	var net network.Attached
 	var group string
 	var limited bool
 	var limitError error
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() (err error) {
-		if root, err = disks.Ensure(gctx, e.overlay(r)); err != nil {
+		if p.root, err = disks.Ensure(gctx, e.overlay(r)); err != nil {
 			return noSpace(fmt.Errorf("make the system disk: %w", err))
 		}
 		return nil
@@ -157,22 +159,28 @@ func (w *worker) prepare(ctx context.Context, r vm.VMRecord) (disk.Attached, net
 		return nil
 	})
 	g.Go(func() (err error) {
-		net, err = w.plug(gctx, r)
+		p.net, err = w.plug(gctx, r)
 		return err
+	})
+	g.Go(func() (err error) {
+		if p.boot, err = e.Kernels.Boot(gctx, r.KernelDigest); err != nil {
+			return fmt.Errorf("get kernel %s: %w", r.Kernel, err)
+		}
+		return nil
 	})
 	g.Go(func() error {
 		group, limited, limitError = e.Cgroups.Ensure(gctx, r.ID, e.limitsOf(r))
 		return nil
 	})
 	if err := g.Wait(); err != nil {
-		return disk.Attached{}, network.Attached{}, err
+		return p, err
 	}
 	if limitError != nil || !limited { // belonging to its caller's, or to nobody's bounds, is a lesser evil than not running
 		e.Log.Warn("the VM is not held within the bounds of a cgroup of its own", "vm", r.Name, "cgroup", group, "error", limitError)
 	}
-	h := vm.VMHandles{BootID: e.BootID, Cgroup: group, TapDevice: net.TapDevice,
-		BaseLoop: root.BaseLoop, CowLoop: root.CowLoop, DMName: root.DMName, DMDev: root.DMDev}
-	return root, net, e.Handles.Set(ctx, r.ID, rt.VMDir, h)
+	h := vm.VMHandles{BootID: e.BootID, Cgroup: group, TapDevice: p.net.TapDevice,
+		BaseLoop: p.root.BaseLoop, CowLoop: p.root.CowLoop, DMName: p.root.DMName, DMDev: p.root.DMDev}
+	return p, e.Handles.Set(ctx, r.ID, rt.VMDir, h)
 }
 
 // plug gives the machine its interface. What that is part of may still be missing: reach attaches it.

@@ -23,19 +23,53 @@ type Dialer func(ctx context.Context) (net.Conn, error)
 // answer, CodeCanceled where the context ended before it could.
 type Client struct {
 	dial      Dialer
+	spare     chan net.Conn // holds the connection of an answered hello, for the next request
 	transport *http.Transport
 }
 
 // NewClient makes a Client that reaches the agent by d.
 func NewClient(d Dialer) *Client {
-	return &Client{dial: d, transport: &http.Transport{
-		DialContext:         func(ctx context.Context, _, _ string) (net.Conn, error) { return d(ctx) },
+	c := &Client{dial: d, spare: make(chan net.Conn, 1)}
+	c.transport = &http.Transport{
+		DialContext:         func(ctx context.Context, _, _ string) (net.Conn, error) { return c.connect(ctx) },
 		DisableCompression:  true, // the channel is quicker than the guest's processor
 		MaxIdleConnsPerHost: 2,
 		IdleConnTimeout:     time.Minute,
 
 		MaxResponseHeaderBytes: maxHead,
-	}}
+	}
+	return c
+}
+
+// connect makes a connection, or takes the one that is there. What comes right after a hello saves a handshake with a
+// guest that has just come up, and is slow at it.
+func (c *Client) connect(ctx context.Context) (net.Conn, error) {
+	select {
+	case conn := <-c.spare:
+		return conn, nil
+	default:
+		return c.dial(ctx)
+	}
+}
+
+// spareLife is how long a connection is kept for the next request; what it is kept for comes at once.
+const spareLife = time.Second
+
+// keep keeps a connection on which nothing is under way.
+func (c *Client) keep(conn net.Conn) {
+	select {
+	case c.spare <- conn:
+	default:
+		_ = conn.Close()
+		return
+	}
+	time.AfterFunc(spareLife, func() {
+		select {
+		case conn := <-c.spare:
+			_ = conn.Close()
+		default:
+		}
+	})
 }
 
 // Transport carries requests to the agent, whatever their host; for a reverse proxy. Upgrades pass.
@@ -158,7 +192,7 @@ func (c *Client) upgrade(ctx context.Context, path, token string, in any) (net.C
 	if err != nil {
 		return nil, err
 	}
-	conn, err := c.dial(ctx)
+	conn, err := c.connect(ctx)
 	if err != nil {
 		return nil, unanswered(ctx, path, err)
 	}
@@ -267,32 +301,42 @@ func (c *Client) WaitHello(ctx context.Context) (Hello, error) {
 	}
 }
 
-// tryHello asks on a connection of its own. Dialing may take as long as ctx lasts (over a port it includes the
-// guest's boot), the answer only so long.
+// tryHello asks on a connection of its own, which is kept when it is answered. Dialing may take as long as ctx lasts (over
+// a port it includes the guest's boot), the answer only so long.
 func (c *Client) tryHello(ctx context.Context, wait time.Duration) (h Hello, err error) {
 	conn, err := c.dial(ctx)
 	if err != nil {
 		return h, err
 	}
-	defer func() { _ = conn.Close() }()
 	if err := conn.SetDeadline(time.Now().Add(wait)); err != nil {
+		_ = conn.Close()
 		return h, err
 	}
-	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	again, err := askHello(ctx, conn, &h)
+	if stop() && again && conn.SetDeadline(time.Time{}) == nil {
+		c.keep(conn)
+	} else {
+		_ = conn.Close()
+	}
+	return h, err
+}
+
+// askHello asks on conn. again says that something can be asked on it once more.
+func askHello(ctx context.Context, conn net.Conn, h *Hello) (again bool, err error) {
 	req, err := request(ctx, http.MethodGet, PathHello, nil)
 	if err != nil {
-		return h, err
+		return false, err
 	}
-	req.Close = true
 	if err := req.Write(conn); err != nil {
-		return h, fmt.Errorf("ask for a hello: %w", err)
+		return false, fmt.Errorf("ask for a hello: %w", err)
 	}
-	_, resp, err := readAnswer(conn, req)
+	in, resp, err := readAnswer(conn, req)
 	if err != nil {
-		return h, fmt.Errorf("read the hello: %w", err)
+		return false, fmt.Errorf("read the hello: %w", err)
 	}
 	defer func() { _ = resp.Body.Close() }()
-	err = decode(PathHello, resp, &h)
+	err = decode(PathHello, resp, h)
 	h.plain()
-	return h, err
+	return err == nil && !resp.Close && in.Buffered() == 0, err
 }

@@ -111,6 +111,15 @@ func TestWaitHello(t *testing.T) {
 	if err != nil || h.Version != "v" {
 		t.Fatalf("%+v, %v", h, err)
 	}
+	dialed := n.Load()
+	for range 3 { // on the connection that was answered
+		if h, err := c.Hello(t.Context()); err != nil || h.Version != "v" {
+			t.Errorf("%+v, %v", h, err)
+		}
+	}
+	if n.Load() != dialed {
+		t.Errorf("%d more connections for what one of them could carry", n.Load()-dialed)
+	}
 	if d := time.Since(start); d > 500*time.Millisecond {
 		t.Errorf("four tries took %v", d)
 	}

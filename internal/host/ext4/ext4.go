@@ -55,9 +55,9 @@ func Args(path, label, from string) []string {
 }
 
 // Make makes a sparse file of size bytes with an empty ext4 file system in it. A file that exists is left untouched,
-// whatever its size. It takes milliseconds. Errors: vm.CodeInvalid for a size or label ext4 or the host cannot have,
+// whatever its size. Errors: vm.CodeInvalid for a size or label ext4 or the host cannot have,
 // CodeNoSpace, CodeMissing without mkfs.ext4.
-func Make(ctx context.Context, path string, size int64, label string) error {
+func (m *Maker) Make(ctx context.Context, path string, size int64, label string) error {
 	if err := check(size, label); err != nil {
 		return err
 	}
@@ -69,7 +69,13 @@ func Make(ctx context.Context, path string, size int64, label string) error {
 		if err := os.Truncate(tmp, size); err != nil {
 			return err
 		}
-		return mkfs(ctx, program, Args(tmp, label, ""))
+		if known, err := m.write(tmp, kind{size, label}); known || err != nil {
+			return err
+		}
+		if err := mkfs(ctx, program, Args(tmp, label, "")); err != nil {
+			return err
+		}
+		return m.remember(tmp, kind{size, label})
 	})
 	switch {
 	case err == nil:

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -30,7 +31,8 @@ func TestMake(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "work.ext4")
 			start := time.Now()
-			if err := Make(t.Context(), path, c.size, "banger-work"); err != nil {
+			m := new(Maker)
+			if err := m.Make(t.Context(), path, c.size, "banger-work"); err != nil {
 				t.Fatal(err)
 			}
 			t.Logf("%s in %s", c.name, time.Since(start).Round(time.Millisecond))
@@ -40,6 +42,20 @@ func TestMake(t *testing.T) {
 			}
 			if n, err := file.Allocated(path); err != nil || n > c.most {
 				t.Errorf("takes %d bytes %v, want at most %d", n, err, c.most)
+			}
+			// The next one is made of what is remembered of this: the same bytes, the same holes.
+			again := path + ".again"
+			if err := m.Make(t.Context(), again, c.size, "banger-work"); err != nil {
+				t.Fatal(err)
+			}
+			if known := len(m.made) == 1; known != (c.size <= 8<<30) {
+				t.Errorf("remembered: %v", known)
+			} else if known {
+				first, err := read(path, rememberedBytes)
+				second, err2 := read(again, rememberedBytes)
+				if err := errors.Join(err, err2); err != nil || len(first) == 0 || !reflect.DeepEqual(first, second) {
+					t.Errorf("%d extents, made again %d (%v)", len(first), len(second), err)
+				}
 			}
 			if out, err := exec.Command("/usr/sbin/e2fsck", "-fn", path).CombinedOutput(); err != nil && c.size < 1<<40 {
 				t.Errorf("e2fsck: %v: %s", err, out)
@@ -64,7 +80,7 @@ func TestMakeTwiceKeepsContent(t *testing.T) {
 	if err := os.WriteFile(path, []byte("a user's work"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := Make(t.Context(), path, 1<<30, "w"); err != nil {
+	if err := new(Maker).Make(t.Context(), path, 1<<30, "w"); err != nil {
 		t.Fatal(err)
 	}
 	if b, err := os.ReadFile(path); err != nil || string(b) != "a user's work" {
@@ -76,7 +92,7 @@ func TestMakeTwiceKeepsContent(t *testing.T) {
 func TestGrow(t *testing.T) {
 	testhost.Need(t, testhost.Ext4)
 	path := filepath.Join(t.TempDir(), "work.ext4")
-	if err := Make(t.Context(), path, 64<<20, "w"); err != nil {
+	if err := new(Maker).Make(t.Context(), path, 64<<20, "w"); err != nil {
 		t.Fatal(err)
 	}
 	for _, size := range []int64{256 << 20, 256 << 20, 64 << 20} {
@@ -123,7 +139,7 @@ func TestMakeRefuses(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()
-			err := Make(c.ctx, filepath.Join(dir, c.dir, "work.ext4"), c.size, c.label)
+			err := new(Maker).Make(c.ctx, filepath.Join(dir, c.dir, "work.ext4"), c.size, c.label)
 			if err == nil || vm.CodeOf(err) != c.code {
 				t.Errorf("%v, want code %s", err, c.code)
 			}
@@ -148,7 +164,7 @@ func TestMakeBiggerThanTheHostCan(t *testing.T) {
 	if os.Truncate(probe, MaxSize) == nil {
 		t.Skip("this file system takes files of 16 TiB")
 	}
-	err := Make(t.Context(), filepath.Join(dir, "w"), MaxSize, "w")
+	err := new(Maker).Make(t.Context(), filepath.Join(dir, "w"), MaxSize, "w")
 	if vm.CodeOf(err) != vm.CodeInvalid || vm.HintOf(err) == "" || !strings.Contains(err.Error(), "takes no file of that size") {
 		t.Errorf("%v, code %s", err, vm.CodeOf(err))
 	}
@@ -166,7 +182,7 @@ func TestMakeOnAFullDisk(t *testing.T) {
 			t.Errorf("umount: %v: %s", err, out)
 		}
 	}()
-	err := Make(t.Context(), filepath.Join(mnt, "w"), 8<<30, "w")
+	err := new(Maker).Make(t.Context(), filepath.Join(mnt, "w"), 8<<30, "w")
 	if vm.CodeOf(err) != vm.CodeNoSpace || vm.HintOf(err) == "" {
 		t.Errorf("%v, code %s, want no_space with a hint", err, vm.CodeOf(err))
 	}
