@@ -133,7 +133,7 @@ func (d Driver) attach(ctx context.Context, id vm.ID, o disk.Overlay) (disk.Atta
 	if err != nil {
 		return disk.Attached{}, disk.MakeError(o, err)
 	}
-	if err := stillOn(o, base, cow); err != nil {
+	if err := stillOn(base, cow); err != nil {
 		return disk.Attached{}, disk.MakeError(o, err)
 	}
 	status, err := dm.Status(id)
@@ -155,18 +155,10 @@ func (d Driver) attach(ctx context.Context, id vm.ID, o disk.Overlay) (disk.Atta
 
 // stillOn looks again whether the loop devices are those of the two files. Until the device stood on them somebody could
 // have taken them away (losetup -D), and their numbers could have got other files.
-func stillOn(o disk.Overlay, devices ...loop.Device) error {
-	for i, path := range []string{o.Base, o.Path} {
-		now, err := loop.Find(path)
-		if err != nil {
-			return err
-		}
-		found := false
-		for _, d := range now {
-			found = found || d.Number == devices[i].Number
-		}
-		if !found {
-			return fmt.Errorf("loop device %s of %s was taken away by somebody else", devices[i].Path, path)
+func stillOn(devices ...loop.Device) error {
+	for _, d := range devices {
+		if still, err := d.Still(); err != nil || !still {
+			return errors.Join(fmt.Errorf("loop device %s of %s was taken away by somebody else", d.Path, d.Backing), err)
 		}
 	}
 	return nil

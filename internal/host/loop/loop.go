@@ -51,12 +51,26 @@ func List() ([]Device, error) {
 		switch {
 		case err == nil:
 			all = append(all, d)
-		case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENXIO), errors.Is(err, unix.ENODEV): // removed since the listing
+		case gone(err): // since the listing
 		default:
 			return nil, fmt.Errorf("list loop devices: %w", err)
 		}
 	}
 	return all, nil
+}
+
+// gone says that a device could not be asked since it stands on nothing.
+func gone(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENXIO) || errors.Is(err, unix.ENODEV)
+}
+
+// Still says whether the device stands on the file that it did.
+func (d Device) Still() (bool, error) {
+	now, err := look(filepath.Base(d.Path))
+	if gone(err) {
+		return false, nil
+	}
+	return err == nil && now.Ours && now.file == d.file, err
 }
 
 // look asks one device, "loop3", what it stands on. It is opened for reading only: udev looks into what was open for writing.
