@@ -33,7 +33,7 @@ func TestTheVMMDies(t *testing.T) {
 		return r
 	}()
 	p, _ = w.host.ProcessOf(r.ID)
-	must(t, w.host.Exit(p, "exit status 0"))
+	must(t, w.host.PowerOff(p))
 	now = d.until(r.ID, "stopped", func(r vm.VMRecord) bool { return r.State == vm.StateStopped })
 	if now.Runtime.LastError != "" {
 		t.Errorf("a guest that powered itself off is no error: %q", now.Runtime.LastError)

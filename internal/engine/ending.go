@@ -3,6 +3,8 @@ package engine
 import (
 	"fmt"
 	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -30,9 +32,10 @@ func (w *worker) ending(r vm.VMRecord) (why string, end plan.End) {
 		return "its VMM had ended while no daemon ran", plan.End{Failed: !endedInOrder(r)}
 	}
 	switch how := w.exitReason(); {
-	case how == cleanExit && strings.Contains(vmm.LogTail(r.Runtime.LogPath, w.consoleFrom, consoleEnd), kernelPanic):
-		return "its guest's kernel panicked" + w.lastWords(r), plan.End{Failed: true}
-	case how == cleanExit, how == "" && endedInOrder(r):
+	case how == cleanExit:
+		why := w.unasked(r)
+		return why, plan.End{Failed: why != ""}
+	case how == "" && endedInOrder(r):
 		return "", plan.End{}
 	case how == "":
 		return "its VMM ended", plan.End{Failed: true}
@@ -40,6 +43,31 @@ func (w *worker) ending(r vm.VMRecord) (why string, end plan.End) {
 		return "its VMM ended: " + how, plan.End{Failed: true}
 	}
 }
+
+// unasked says why a VMM that nobody told to end ended as it does when its guest powers off or restarts; empty when that is
+// what the guest did. A panic ends it so too, and so does a triple fault, of which no kernel can say a word.
+func (w *worker) unasked(r vm.VMRecord) string {
+	console := vmm.LogTail(r.Runtime.LogPath, w.consoleFrom, consoleEnd)
+	if strings.Contains(console, kernelPanic) {
+		return "its guest's kernel panicked" + w.lastWords(r)
+	}
+	if farewell.MatchString(console) {
+		return ""
+	}
+	if m := terminated.FindString(vmm.LogTail(filepath.Join(r.Runtime.VMDir, vmmLog), w.logFrom, consoleEnd)); m != "" {
+		return "its VMM ended: " + m
+	}
+	return "its guest ended without powering off or rebooting: a fault of its processor" + w.lastWords(r)
+}
+
+var (
+	// farewell is what a kernel says before an end that somebody in the guest asked for (kernel/reboot.c, drivers/tty/sysrq.c).
+	// "quiet" does not hold it back: it is of the highest level, and SysRq raises the console's. It may follow what a program
+	// wrote without ending its line.
+	farewell = regexp.MustCompile(`(?m)(^|\[ *\d+\.\d+\](\[ *[TC]\d+\])? )(reboot: |sysrq: Resetting)`)
+	// terminated is what a QEMU says that was sent a signal from outside; it exits with 0 then (QEMU: system/runstate.c).
+	terminated = regexp.MustCompile(`terminating on signal \d+.*`)
+)
 
 // fileClock is how far the clock that files get their times from may be behind: it only ticks.
 const fileClock = 20 * time.Millisecond
@@ -54,7 +82,7 @@ func endedInOrder(r vm.VMRecord) bool {
 		return false
 	}
 	lines := strings.Split(strings.TrimSpace(vmm.LogTail(r.Runtime.LogPath, 0, consoleEnd)), "\n")
-	return strings.Contains(lines[len(lines)-1], "reboot: ") // "Power down", "Restarting system", "machine restart", "System halted"
+	return farewell.MatchString(lines[len(lines)-1])
 }
 
 // again decides what follows the end of a run, into the record: it is started again by its policy, or stopped, in the state

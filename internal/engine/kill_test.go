@@ -104,7 +104,7 @@ func TestAStoppingVMIsThawed(t *testing.T) {
 	must(t, err)
 	w.store.set(disk.StoreOK, 2*guardReserve)
 	w.store.want(t, "freeze thaw")
-	must(t, w.host.Exit(p, cleanExit))
+	must(t, w.host.PowerOff(p))
 	r, err = d.Watch().Stopped(t.Context(), r.ID, nil)
 	if err != nil || r.Runtime.LastError != "" {
 		t.Errorf("%+v, %v", r.Runtime, err)

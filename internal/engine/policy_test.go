@@ -60,6 +60,13 @@ func TestRestartPolicies(t *testing.T) {
 		{"on-failure", "exit status 0", "[    9.9] reboot: Power down\n", false, ""},
 		{"on-failure", "exit status 0", panicked, true, ""},
 		{"no", "exit status 0", panicked, false, "kernel panicked"},
+		{"on-failure", "exit status 0", "[    9.9] reboot: Restarting system\n[    9.9] reboot: machine restart\n", false, ""},
+		{"on-failure", "exit status 0", "login: [    9.9] reboot: Power down\n", false, ""},
+		{"on-failure", "exit status 0", "[    9.9] sysrq: Resetting\n", false, ""},
+		{"on-failure", "exit status 0", "[    9.9] reboot: Restarting system\nwritten by another processor\n", false, ""},
+		{"on-failure", "exit status 0", "", true, ""}, // a triple fault ends a VMM as a restart does
+		{"no", "exit status 0", "", false, "without powering off or rebooting"},
+		{"no", "exit status 0", "a program says reboot: soon\n", false, "without powering off or rebooting"},
 		{"always", "exit status 0", "", true, ""},
 		{"always", "signal: killed", "", true, ""},
 	} {

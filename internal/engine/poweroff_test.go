@@ -62,7 +62,7 @@ func TestStopWaitsForTheDisks(t *testing.T) {
 			case n < 4:
 				return guest.EndingDisks
 			}
-			go func() { _ = w.host.Exit(p, cleanExit) }()
+			go func() { _ = w.host.PowerOff(p) }()
 			return guest.EndingDisks
 		},
 		Quit: func(vmm.Config) bool { quits.Add(1); return true },

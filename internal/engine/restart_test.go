@@ -59,7 +59,7 @@ func TestRestartGoesOn(t *testing.T) {
 	if err := <-ended; vm.CodeOf(err) != vm.CodeCanceled && !errors.Is(err, context.Canceled) {
 		t.Fatalf("a client that went away: %v", err)
 	}
-	must(t, w.host.Exit(p, "exit status 0"))
+	must(t, w.host.PowerOff(p))
 	if now, err := d.Wait(t.Context(), "web", api.UntilReady); err != nil || now.ID != r.ID {
 		t.Errorf("%v, %v", now.State, err)
 	}

@@ -60,7 +60,7 @@ func TestAGentleStopIsFinished(t *testing.T) {
 		_, err := d.Stop(t.Context(), "web", false, time.Second)
 		must(t, err)
 		stillEnding(t, w, p, told)
-		must(t, w.host.Exit(p, "exit status 0"))
+		must(t, w.host.PowerOff(p))
 		r, err = d.Watch().Stopped(t.Context(), r.ID, nil)
 		if err != nil || r.Runtime.LastError != "" {
 			t.Errorf("%+v, %v", r.Runtime, err)
@@ -75,7 +75,7 @@ func TestAGentleStopIsFinished(t *testing.T) {
 		must(t, err)
 		stillEnding(t, w, p, told)
 		w.host.Rule(fake.Rules{})
-		must(t, w.host.Exit(p, "exit status 0"))
+		must(t, w.host.PowerOff(p))
 		if r, err = d.Watch().Started(t.Context(), r.ID, nil); err != nil {
 			t.Fatal(err)
 		}
@@ -90,7 +90,7 @@ func TestAGentleStopIsFinished(t *testing.T) {
 		r, p := stopping(t, w, d, told)
 		d.kill()
 		stillEnding(t, w, p, told)
-		must(t, w.host.Exit(p, "exit status 0"))
+		must(t, w.host.PowerOff(p))
 		d = w.start()
 		if r = d.until(r.ID, "stopped", func(r vm.VMRecord) bool { return r.State == vm.StateStopped }); r.Runtime.LastError != "" {
 			t.Errorf("%+v", r.Runtime)

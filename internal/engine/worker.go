@@ -31,6 +31,7 @@ type worker struct {
 
 	recovering  bool   // until the first look after the daemon's start; the goroutine's own
 	consoleFrom int64  // where in the console's log this boot begins, 0 for an adopted machine; the goroutine's own
+	logFrom     int64  // and in the VMM's
 	name        string // the VM's, once its record was read; the goroutine's own
 	failures    int    // rounds in a row that could not record their outcome; the goroutine's own
 

@@ -166,6 +166,7 @@ func (a *agent) powerOff(w http.ResponseWriter, r *http.Request) {
 	if rule := a.host.currentRules().PowerOff; rule != nil && !rule(*a.process.config) {
 		return
 	}
+	a.host.farewell(a.process)
 	go a.host.end(a.process, "exit status 0") // after the answer: ending closes this connection
 }
 

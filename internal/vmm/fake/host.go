@@ -196,7 +196,7 @@ func (h *Host) Reuse(pid int) (proc.Identity, error) {
 	return h.start(pid, nil).id, nil
 }
 
-// Exit ends a process from within, as a guest's power-off or a VMM's crash does.
+// Exit ends a process from within, as a VMM's crash or a guest's triple fault does, without a word.
 func (h *Host) Exit(id proc.Identity, how string) error {
 	p := h.lookup(id)
 	if p == nil {
@@ -204,6 +204,27 @@ func (h *Host) Exit(id proc.Identity, how string) error {
 	}
 	h.end(p, how)
 	return nil
+}
+
+// PowerOff ends a process as a guest's own power-off does: its kernel says so on the console.
+func (h *Host) PowerOff(id proc.Identity) error {
+	p := h.lookup(id)
+	if p == nil {
+		return proc.ErrGone
+	}
+	h.farewell(p)
+	h.end(p, "exit status 0")
+	return nil
+}
+
+// farewell writes on p's console what a kernel says last. A console that somebody removed is none to write on.
+func (h *Host) farewell(p *process) {
+	f, err := os.OpenFile(p.config.Console, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return
+	}
+	_, _ = f.WriteString("[    9.999999] reboot: Power down\n")
+	_ = f.Close()
 }
 
 // start needs the lock.
