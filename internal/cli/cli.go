@@ -21,6 +21,7 @@ type app struct {
 	in       *os.File
 	out, err *os.File // out carries what was asked for, err everything meant for people
 	signals  *signals
+	verbose  bool // -v
 }
 
 // Main runs one command line and returns the exit code.
@@ -51,9 +52,10 @@ The daemon bangerd does the work; it starts by itself. BANGER_ROOT=DIR keeps eve
   banger vm exec web -- uname -r          run a command in it
   banger vm ssh web                       connect by ssh
   banger ps                               list VMs
-  banger vm delete web                    remove it`,
+  banger vm delete web                    remove it
+  banger -v vm start web                  tell on stderr what takes how long`,
 		Args:             group,
-		RunE:             help,
+		RunE:             a.bare,
 		Version:          version.String(),
 		SilenceErrors:    true, // exit.go prints them
 		SilenceUsage:     true,
@@ -61,6 +63,7 @@ The daemon bangerd does the work; it starts by itself. BANGER_ROOT=DIR keeps eve
 	}
 	root.SetVersionTemplate("banger {{.Version}}\n")
 	root.SetFlagErrorFunc(flagError)
+	root.PersistentFlags().BoolVarP(&a.verbose, "verbose", "v", false, "tell on stderr what is asked of the daemon, what it does, and how long that takes")
 	root.SetOut(a.out)
 	root.SetErr(a.err)
 	ps := newList(a)

@@ -16,7 +16,9 @@ func (a *app) connect() (*client.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return client.New(p.Socket(), client.WithStart(launch.Launcher{Paths: p}.Start), client.WithVersion(a.compareVersion)), nil
+	a.note("the daemon's socket is %s", p.Socket())
+	start := a.toldStart(launch.Launcher{Paths: p, Spawned: a.tellSpawned})
+	return client.New(p.Socket(), client.WithStart(start), client.WithVersion(a.compareVersion), client.WithTrace(a.trace())), nil
 }
 
 // connectRunning returns a client of the running daemon; its requests give client.ErrNoDaemon where there is none.
@@ -25,7 +27,8 @@ func (a *app) connectRunning() (*client.Client, paths.Paths, error) {
 	if err != nil {
 		return nil, p, err
 	}
-	return client.New(p.Socket()), p, nil
+	a.note("the daemon's socket is %s; none is started", p.Socket())
+	return client.New(p.Socket(), client.WithTrace(a.trace())), p, nil
 }
 
 func daemonPaths() (paths.Paths, error) {

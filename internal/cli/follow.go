@@ -17,11 +17,15 @@ func (p *progress) follow(ctx context.Context, c *client.Client, ref string) (ar
 	ctx, stop := context.WithCancel(ctx)
 	ended := make(chan struct{})
 	p.waiting("waiting for " + clean(ref))
+	wait := unasked
+	if p.all {
+		wait = 0
+	}
 	go func() {
 		defer close(ended)
 		select {
 		case <-ctx.Done():
-		case <-time.After(unasked):
+		case <-time.After(wait):
 			_ = c.Events(ctx, ref, p.event) // what it misses is only not shown
 		}
 	}()

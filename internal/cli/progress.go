@@ -29,6 +29,7 @@ type progress struct {
 	live  bool // a terminal: lines can be redrawn
 	color bool
 	named bool // several VMs: each line names its own
+	all   bool // -v: each stage is announced and told of, however short, and each state; plain lines only
 	width func() int
 	now   func() time.Time
 	done  chan struct{}
@@ -61,8 +62,9 @@ func (m *meter) Write(b []byte) (int, error) {
 // progress makes the display that fits stderr. Quiet, it shows nothing.
 func (a *app) progress(quiet bool) *progress {
 	fd := int(a.err.Fd())
-	live := term.IsTerminal(fd) && os.Getenv("TERM") != "dumb"
+	live := term.IsTerminal(fd) && os.Getenv("TERM") != "dumb" && !a.verbose
 	p := newProgress(a.err, live, live && os.Getenv("NO_COLOR") == "", time.Now)
+	p.all = a.verbose
 	p.width = func() int {
 		if w, _, err := term.GetSize(fd); err == nil && w > 0 {
 			return w
@@ -106,6 +108,10 @@ func (p *progress) waiting(what string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.idle = what
+	if p.all && !p.closed {
+		p.held = append(p.held, "banger: "+what+"\n")
+		p.show()
+	}
 }
 
 // event takes one event of the daemon.
@@ -129,6 +135,8 @@ func (p *progress) event(e vm.Event) {
 			s = &stage{label: clean(e.Stage)} // it had begun before we listened
 		}
 		p.held = append(p.held, p.ended(s.label, e.Status == "end", time.Duration(e.ElapsedMs)*time.Millisecond))
+	case e.Kind == "state" && p.all:
+		p.held = append(p.held, "banger: "+clean(e.Name+": "+eventWords(e))+"\n")
 	case e.Kind == "note" && e.Text != "":
 		if s := p.find(key); s != nil && p.live {
 			s.note = clean(e.Text)
@@ -161,6 +169,8 @@ func (p *progress) take(key string) *stage {
 // ended is the line that stays of a stage.
 func (p *progress) ended(label string, ok bool, took time.Duration) string {
 	switch {
+	case p.all && ok:
+		return fmt.Sprintf("banger: %s … %s\n", label, milliseconds(took))
 	case !p.live && ok:
 		return fmt.Sprintf("banger: %s … %s\n", label, seconds(took))
 	case !p.live:
@@ -181,7 +191,7 @@ func (p *progress) paint(sgr, s string) string {
 
 // show brings the screen up to date; one write, so that nothing flickers. Caller holds mu.
 func (p *progress) show() {
-	if p.closed || p.now().Sub(p.begun) < patience {
+	if p.closed || !p.all && p.now().Sub(p.begun) < patience {
 		return
 	}
 	var b strings.Builder
@@ -199,7 +209,7 @@ func (p *progress) show() {
 	}
 	if !p.live {
 		for _, s := range p.active {
-			if !s.announced && p.now().Sub(s.begun) >= longStage {
+			if !s.announced && (p.all || p.now().Sub(s.begun) >= longStage) {
 				s.announced = true
 				fmt.Fprintf(&b, "banger: %s …%s\n", s.label, after(" ", s.note))
 			}

@@ -34,6 +34,7 @@ type Client struct {
 	start     func(context.Context) error
 	onVersion func(string)
 	told      sync.Once // onVersion
+	trace     func(Exchange)
 }
 
 // Option configures New.
@@ -103,10 +104,13 @@ func (c *Client) send(ctx context.Context, what, method, path string, header htt
 	if header != nil {
 		req.Header = header
 	}
+	answered := c.asked(req)
 	resp, err := c.http.Do(req)
 	if err != nil {
+		answered(0)
 		return nil, c.gone(ctx, what, err)
 	}
+	resp.Body = &traced{ReadCloser: resp.Body, closed: func() { answered(resp.StatusCode) }}
 	c.saw(resp.Header)
 	if resp.StatusCode/100 != 2 {
 		defer resp.Body.Close()

@@ -42,15 +42,19 @@ func (c *Client) upgrade(ctx context.Context, what, path, token string, body any
 		return nil, vm.Errorf(vm.CodeInternal, "%s: %w", what, err)
 	}
 	req.Header.Set("Content-Type", "application/json")
+	answered := c.asked(req)
 	conn, err := c.dial(ctx)
 	if err != nil {
+		answered(0)
 		return nil, c.gone(ctx, what, err)
 	}
 	stream, answer, err := guest.Upgrade(conn, req, token)
 	if err != nil {
+		answered(0)
 		return nil, c.gone(ctx, what, err)
 	}
 	defer answer.Body.Close()
+	answered(answer.StatusCode)
 	c.saw(answer.Header)
 	if stream == nil {
 		defer conn.Close()

@@ -42,6 +42,8 @@ type Launcher struct {
 	Paths paths.Paths
 	// Find returns the path of the daemon's binary; nil = FindDaemon.
 	Find func() (string, error)
+	// Spawned is told of a daemon that was started here; nil = nobody asks.
+	Spawned func(binary string, pid int)
 }
 
 // Start returns nil once a daemon listens, its own or one that another process started meanwhile. The daemon outlives
@@ -171,6 +173,9 @@ func (l Launcher) spawn(ctx context.Context) error {
 	w.Close()
 	if err != nil {
 		return vm.Errorf(vm.CodeMissing, "start the daemon %s: %w", binary, err)
+	}
+	if l.Spawned != nil {
+		l.Spawned(binary, cmd.Process.Pid)
 	}
 	defer context.AfterFunc(ctx, func() { r.Close() })()
 
