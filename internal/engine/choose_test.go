@@ -61,10 +61,34 @@ func TestABetterVMMIsNotPassedOverInSilence(t *testing.T) {
 	if why := d.WhyVMM(t.Context(), r); strings.Contains(why, "better") {
 		t.Errorf("one that asked for its VMM says %q", why)
 	}
+	// Who makes a VM is told where something is in the way that can be moved.
+	for code, want := range map[vm.Code]int{vm.CodeConflict: 1, vm.CodeMissing: 0} {
+		d.Networks[0] = apart{inTheWay{d.Networks[1], code}}
+		var notes []string
+		_, err := d.Create(t.Context(), api.CreateRequest{}, func(e vm.Event) {
+			if e.Kind == "note" {
+				notes = append(notes, e.Text)
+			}
+		})
+		if err != nil || len(notes) != want || want > 0 && notes[0] != "it runs on "+usable.Name()+" with network "+d.Networks[1].Name()+
+			", not better: use network apart: a route is in the way (move it)" {
+			t.Errorf("%s: told %q, %v", code, notes, err)
+		}
+	}
 	d.VMMs = d.VMMs[1:]
 	if got, err := d.Auto(t.Context()); err != nil || got.Passed != nil {
 		t.Errorf("the best: %+v, %v", got, err)
 	}
+}
+
+// inTheWay is a network that cannot be used for a reason of that code.
+type inTheWay struct {
+	network.Driver
+	code vm.Code
+}
+
+func (n inTheWay) Probe(context.Context) error {
+	return vm.Errorf(n.code, "a route is in the way").WithHint("move it")
 }
 
 // better is a VMM that only the network "apart" suits; "plain" suits all others.

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
 	"time"
 
@@ -73,6 +74,13 @@ func (e *Engine) createOn(ctx context.Context, req api.CreateRequest, images ima
 	chosen, err := e.chooseDisk(ctx, spec.Disk, c.vmm.Name(), filepath.Dir(e.Images.RootPath(image.Digest)))
 	if err != nil {
 		return vm.VMRecord{}, err
+	}
+	if vm.CodeOf(c.passed) == vm.CodeConflict { // somebody may not know that things are not as they were; doctor tells of the rest
+		text := fmt.Sprintf("it runs on %s with network %s, %v", c.vmm.Name(), c.net.Name(), c.passed)
+		if hint := vm.HintOf(c.passed); hint != "" {
+			text += " (" + hint + ")"
+		}
+		report.Send(vm.Event{Kind: "note", Name: req.Name, Text: text})
 	}
 	spec.Init, spec.Env = image.Init, image.Env
 	r := vm.VMRecord{

@@ -121,7 +121,9 @@ func (d *Driver) Probe(ctx context.Context) error {
 	if err := link.CheckTap(); err != nil {
 		return err
 	}
-	if _, err := link.FindBridge(d.Config.Name); err != nil {
+	if _, err := link.FindBridge(d.Config.Name); errors.Is(err, link.ErrForeign) {
+		return vm.Errorf(vm.CodeConflict, "%w", err).WithHint("give that interface another name, or remove it")
+	} else if err != nil {
 		return err
 	}
 	uses, err := link.Uses()

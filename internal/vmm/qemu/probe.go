@@ -30,6 +30,10 @@ func (d *Driver) Probe(ctx context.Context) vmm.Probe {
 		case kvmUnknown:
 			p.Hint = "banger kernel import gets a kernel to try it with"
 		case kvmDisproven:
+			if f.unsure {
+				p.Hint = "the host may have been short of memory: 'banger daemon stop', which VMs outlive, and the next daemon tries it again"
+				break
+			}
 			p.Hint = "look at the hypervisor of the machine below, its version and its nested virtualization; KVM is tried again after this machine's next boot"
 		}
 		if !sound(f.Version) {
@@ -72,6 +76,9 @@ func (d *Driver) settle(ctx context.Context) (findings, error) {
 		return f, nil
 	}
 	d.found = &f
+	if f.unsure { // holds for this daemon alone
+		return f, nil
+	}
 	if err := saveFindings(ctx, d.stateFile, f); err != nil {
 		d.log.Warn("KVM will be proven again at the next start", "error", err)
 	}
@@ -154,6 +161,7 @@ func (d *Driver) judgeKVM(ctx context.Context, f *findings) error {
 // tryKVM boots a guest with one processor after the other until one is proven. The error is that of ctx.
 func tryKVM(ctx context.Context, f *findings, b vmm.Bootable) error {
 	var whys []string
+	unsure := false
 	for _, cpu := range kvmCPUs {
 		took, err := prove(ctx, f.Binary, accelArguments(machine{kvm: true, cpu: cpu}, 1), b)
 		if ctx.Err() != nil {
@@ -164,8 +172,10 @@ func tryKVM(ctx context.Context, f *findings, b vmm.Bootable) error {
 			f.KVMWhy = fmt.Sprintf("a guest booted under KVM, with processor %s, in %d ms", cpu, took.Milliseconds())
 			return nil
 		}
+		unsure = unsure || vmm.Unsure(err)
 		whys = append(whys, fmt.Sprintf("with processor %s: %v", cpu, err))
 	}
+	f.unsure = unsure
 	f.KVM, f.KVMWhy = kvmDisproven, "a guest under KVM does not boot: "+strings.Join(whys, "; ")
 	return nil
 }

@@ -220,6 +220,32 @@ func TestProbeHoldsWhatItBoots(t *testing.T) {
 	}
 }
 
+// That somebody killed the QEMU that was to prove KVM says nothing of KVM: another daemon tries it again, this one does not.
+func TestKVMForgetsWhatIsUnsure(t *testing.T) {
+	dir := t.TempDir()
+	for i := range 2 {
+		d, runs := stub(t, dir)
+		if i == 0 {
+			script := read(t, d.binary) + `case "$*" in *banger.prove=1*) kill -9 $$;; esac` + "\n"
+			if err := os.WriteFile(d.binary, []byte(script), 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+		write(t, d.host.Device, "")
+		write(t, d.host.CPUInfo, svm)
+		tries := 0
+		d.proveBoot = func(context.Context) (vmm.Bootable, error) {
+			tries++
+			return vmm.Bootable{Kernel: "/k/vmlinux", Initramfs: "/k/initramfs"}, nil
+		}
+		for range 2 {
+			if p := d.Probe(t.Context()); p.Accel != "tcg" || !strings.Contains(p.Why, "signal: killed") || !strings.Contains(p.Hint, "daemon stop") || tries != 1 {
+				t.Errorf("daemon %d: %+v after %d tries and %d runs", i, p, tries, runs())
+			}
+		}
+	}
+}
+
 // Where neither boots, both reasons are told.
 func TestKVMWithNoProcessor(t *testing.T) {
 	d, _ := stub(t, t.TempDir())
