@@ -37,6 +37,7 @@ type progress struct {
 
 	mu     sync.Mutex
 	closed bool
+	urgent bool // what is held is to be seen, however soon all is over
 	begun  time.Time
 	idle   string // shown while no stage is known to be under way
 	active []*stage
@@ -142,6 +143,7 @@ func (p *progress) event(e vm.Event) {
 			s.note = clean(e.Text)
 		} else if !p.live || e.Stage == "" {
 			p.held = append(p.held, "banger: "+clean(e.Text)+"\n")
+			p.urgent = p.urgent || e.Stage == "" // it is no matter of how long something takes
 		}
 	}
 	p.show()
@@ -191,7 +193,7 @@ func (p *progress) paint(sgr, s string) string {
 
 // show brings the screen up to date; one write, so that nothing flickers. Caller holds mu.
 func (p *progress) show() {
-	if p.closed || !p.all && p.now().Sub(p.begun) < patience {
+	if p.closed || !p.all && !p.urgent && p.now().Sub(p.begun) < patience {
 		return
 	}
 	var b strings.Builder

@@ -80,6 +80,20 @@ func TestProgressOfSomethingQuickIsSilent(t *testing.T) {
 	}
 }
 
+// What somebody should know is shown, however soon all is over.
+func TestProgressTellsWhatIsNoMatterOfTime(t *testing.T) {
+	for _, live := range []bool{true, false} {
+		p, out, c := testProgress(live, false)
+		p.event(vm.Event{Kind: "note", Stage: "disk", Text: "a detail"})
+		c.advance(10 * time.Millisecond)
+		p.event(vm.Event{Kind: "note", Name: "web", Text: "web gets qemu"})
+		p.finish(true)
+		if got := out.String(); !strings.Contains(got, "banger: web gets qemu\n") {
+			t.Errorf("shown: %q", got)
+		}
+	}
+}
+
 func TestProgressWithoutATerminal(t *testing.T) {
 	p, out, c := testProgress(false, false)
 	p.event(began("image"))

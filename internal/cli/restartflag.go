@@ -10,7 +10,7 @@ const restartUsage = "start it again when its run ends unasked (`POLICY`): no, o
 
 // restartHelp is the paragraph about restart policies in the help of a command that takes one.
 const restartHelp = `--restart says what happens when a VM's run ends and nobody asked for that. on-failure starts it again when its machine crashed
-or was killed, or its kernel panicked; with :N at most N times in a row. always does so too when its guest powered off or
+or was killed, or its kernel panicked or fell silent; with :N at most N times in a row. always does so too when its guest powered off or
 rebooted, and after a reboot of the host. VMs outlive the daemon, whose own restart ends no run. The first restart comes after
 100 ms, each further one after twice the time of the one before, at most 5 minutes; after a minute of running well counting
 begins anew. 'banger vm show' tells how often it was, and when the next one is. What a user stops stays stopped, and a start

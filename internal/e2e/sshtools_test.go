@@ -12,7 +12,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -239,15 +238,31 @@ func testForwards(t *testing.T, s *sshBox) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "ssh", "-F", s.config, "-o", "ExitOnForwardFailure=yes", "-N", "-L", sock+":127.0.0.1:8000", "-D", socks, "-R", "9000:"+l.Addr().String(), "tools.vm")
-	cmd.WaitDelay = 5 * time.Second // its proxy holds stderr, for as long as it lives
-	var errs lockedBuffer
-	cmd.Stderr = &errs
-	if err := cmd.Start(); err != nil {
+	says, stderr, err := os.Pipe() // its proxy holds stderr too, for as long as it lives
+	if err != nil {
 		t.Fatal(err)
 	}
+	cmd.Stderr = stderr
+	err = cmd.Start()
+	_ = stderr.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var errs lockedBuffer
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		_, _ = io.Copy(&errs, says)
+		_ = says.Close()
+	}()
 	defer func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
+		_ = cmd.Process.Kill() // without a word to anybody
 		_ = cmd.Wait()
+		select {
+		case <-gone:
+		case <-time.After(patience):
+			t.Error("the proxy outlives its ssh")
+		}
 		if t.Failed() {
 			t.Log(errs.String())
 		}

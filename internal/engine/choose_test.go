@@ -65,12 +65,12 @@ func TestABetterVMMIsNotPassedOverInSilence(t *testing.T) {
 	for code, want := range map[vm.Code]int{vm.CodeConflict: 1, vm.CodeMissing: 0} {
 		d.Networks[0] = apart{inTheWay{d.Networks[1], code}}
 		var notes []string
-		_, err := d.Create(t.Context(), api.CreateRequest{}, func(e vm.Event) {
+		r, err := d.Create(t.Context(), api.CreateRequest{}, func(e vm.Event) {
 			if e.Kind == "note" {
 				notes = append(notes, e.Text)
 			}
 		})
-		if err != nil || len(notes) != want || want > 0 && notes[0] != "it runs on "+usable.Name()+" with network "+d.Networks[1].Name()+
+		if err != nil || len(notes) != want || want > 0 && notes[0] != r.Name+" gets "+usable.Name()+" with network "+d.Networks[1].Name()+
 			", not better: use network apart: a route is in the way (move it)" {
 			t.Errorf("%s: told %q, %v", code, notes, err)
 		}

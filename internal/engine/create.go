@@ -75,13 +75,6 @@ func (e *Engine) createOn(ctx context.Context, req api.CreateRequest, images ima
 	if err != nil {
 		return vm.VMRecord{}, err
 	}
-	if vm.CodeOf(c.passed) == vm.CodeConflict { // somebody may not know that things are not as they were; doctor tells of the rest
-		text := fmt.Sprintf("it runs on %s with network %s, %v", c.vmm.Name(), c.net.Name(), c.passed)
-		if hint := vm.HintOf(c.passed); hint != "" {
-			text += " (" + hint + ")"
-		}
-		report.Send(vm.Event{Kind: "note", Name: req.Name, Text: text})
-	}
 	spec.Init, spec.Env = image.Init, image.Env
 	r := vm.VMRecord{
 		Name: req.Name, Want: vm.WantStopped, Generation: 1, CreatedAt: time.Now(), Spec: spec,
@@ -93,7 +86,15 @@ func (e *Engine) createOn(ctx context.Context, req api.CreateRequest, images ima
 	} else {
 		r.Runtime.State = vm.StateStopped
 	}
-	return e.commitNew(ctx, r, c.vmm.Features(), c.net, ports)
+	r, err = e.commitNew(ctx, r, c.vmm.Features(), c.net, ports)
+	if err == nil && vm.CodeOf(c.passed) == vm.CodeConflict { // somebody may not know that it is so now; doctor tells of the rest
+		text := fmt.Sprintf("%s gets %s with network %s, %v", r.Name, c.vmm.Name(), c.net.Name(), c.passed)
+		if hint := vm.HintOf(c.passed); hint != "" {
+			text += " (" + hint + ")"
+		}
+		report.Send(vm.Event{Kind: "note", VM: r.ID, Name: r.Name, Text: text})
+	}
+	return r, err
 }
 
 // commitNew gives the record its id (and name, when it has none) and commits it.

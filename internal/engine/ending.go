@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"banger/internal/host/logfile"
 	"banger/internal/plan"
 	"banger/internal/vm"
 	"banger/internal/vmm"
@@ -47,17 +48,36 @@ func (w *worker) ending(r vm.VMRecord) (why string, end plan.End) {
 // unasked says why a VMM that nobody told to end ended as it does when its guest powers off or restarts; empty when that is
 // what the guest did. A panic ends it so too, and so does a triple fault, of which no kernel can say a word.
 func (w *worker) unasked(r vm.VMRecord) string {
-	console := vmm.LogTail(r.Runtime.LogPath, w.consoleFrom, consoleEnd)
+	console, known := w.console(r)
+	if !known {
+		return "" // nothing tells
+	}
 	if strings.Contains(console, kernelPanic) {
 		return "its guest's kernel panicked" + w.lastWords(r)
 	}
 	if farewell.MatchString(console) {
 		return ""
 	}
-	if m := terminated.FindString(vmm.LogTail(filepath.Join(r.Runtime.VMDir, vmmLog), w.logFrom, consoleEnd)); m != "" {
+	if m := terminated.FindString(vmm.LogTail(filepath.Join(r.Runtime.VMDir, vmmLog), w.logFrom, consoleEnd)); strings.Contains(m, "from pid 1 ") {
+		return "" // the host goes down
+	} else if m != "" {
 		return "its VMM ended: " + m
 	}
-	return "its guest ended without powering off or rebooting: a fault of its processor" + w.lastWords(r)
+	return "its guest ended without powering off or rebooting: most likely a fault of its processor" + w.lastWords(r)
+}
+
+// console is the end of what a guest wrote in this run. What came last may have been put aside just then, to keep the file
+// small. Without the file nothing is known of it.
+func (w *worker) console(r vm.VMRecord) (text string, known bool) {
+	path := r.Runtime.LogPath
+	if _, err := os.Stat(path); err != nil {
+		return "", false
+	}
+	text = vmm.LogTail(path, w.consoleFrom, consoleEnd)
+	if st, err := os.Stat(logfile.Old(path)); err == nil && st.ModTime().After(w.launched.Add(-fileClock)) {
+		text = vmm.LogTail(logfile.Old(path), 0, consoleEnd) + "\n" + text
+	}
+	return text, true
 }
 
 var (

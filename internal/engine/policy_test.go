@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"banger/internal/api"
+	"banger/internal/host/logfile"
 	"banger/internal/host/proc"
 	"banger/internal/plan"
 	"banger/internal/vm"
@@ -87,6 +88,40 @@ func TestRestartPolicies(t *testing.T) {
 			r = d.until(r.ID, "a restart", restarted(1))
 			if p, ok := w.host.ProcessOf(r.ID); !ok || p == before || r.Runtime.LastError != "" || !r.Runtime.RestartAt.IsZero() {
 				t.Errorf("process %v, before %v; %+v", p, before, r.Runtime)
+			}
+		})
+	}
+}
+
+// A guest's farewell counts where the console was put aside just then, to keep it small; not that of an earlier run. Without
+// the console nothing speaks for a crash.
+func TestAnEndWhoseWordsAreElsewhere(t *testing.T) {
+	t.Parallel()
+	for what, tt := range map[string]struct {
+		edit  func(t *testing.T, console string)
+		again bool
+	}{
+		"put aside": {func(t *testing.T, console string) {
+			must(t, os.WriteFile(logfile.Old(console), []byte("much\n[    9.9] reboot: Power down\n"), 0o600))
+			must(t, os.Truncate(console, 0))
+		}, false},
+		"of an earlier run": {func(t *testing.T, console string) {
+			must(t, os.WriteFile(logfile.Old(console), []byte("[    9.9] reboot: Power down\n"), 0o600))
+			must(t, os.Chtimes(logfile.Old(console), time.Time{}, time.Now().Add(-time.Hour)))
+		}, true},
+		"removed": {func(t *testing.T, console string) { must(t, os.Remove(console)) }, false},
+	} {
+		t.Run(what, func(t *testing.T) {
+			w := newWorld(t)
+			d := w.start()
+			r := d.runs("web", "on-failure")
+			p, _ := w.host.ProcessOf(r.ID)
+			tt.edit(t, r.Runtime.LogPath)
+			must(t, w.host.Exit(p, "exit status 0"))
+			if tt.again {
+				d.until(r.ID, "a restart", restarted(1))
+			} else if r = d.until(r.ID, "its end", atRest); r.Runtime.LastError != "" {
+				t.Errorf("%+v", r.Runtime)
 			}
 		})
 	}

@@ -93,6 +93,7 @@ func (w *worker) launch(ctx context.Context, r vm.VMRecord) error {
 	if err != nil {
 		return err
 	}
+	w.launched = time.Now()
 	w.consoleFrom, w.logFrom = fileSize(r.Runtime.LogPath), fileSize(filepath.Join(r.Runtime.VMDir, vmmLog))
 	id, exited, err := driver.Launch(ctx, vmm.Config{
 		ID: r.ID, Name: r.Name, Dir: r.Runtime.VMDir, UID: r.Runtime.UID, Metrics: r.Runtime.MetricsPath, VCPU: r.Spec.VCPU, MemoryMiB: r.Spec.MemoryMiB,

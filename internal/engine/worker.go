@@ -29,11 +29,12 @@ type worker struct {
 	halting   chan struct{} // holds a token while the machine is being halted or set going
 	disk      chan struct{} // holds a token while guard or kill see to the system disk
 
-	recovering  bool   // until the first look after the daemon's start; the goroutine's own
-	consoleFrom int64  // where in the console's log this boot begins, 0 for an adopted machine; the goroutine's own
-	logFrom     int64  // and in the VMM's
-	name        string // the VM's, once its record was read; the goroutine's own
-	failures    int    // rounds in a row that could not record their outcome; the goroutine's own
+	recovering  bool      // until the first look after the daemon's start; the goroutine's own
+	consoleFrom int64     // where in the console's log this boot begins, 0 for an adopted machine; the goroutine's own
+	logFrom     int64     // and in the VMM's
+	launched    time.Time // when; zero for an adopted machine
+	name        string    // the VM's, once its record was read; the goroutine's own
+	failures    int       // rounds in a row that could not record their outcome; the goroutine's own
 
 	mu         sync.Mutex
 	interrupt  context.CancelFunc // ends the act that is under way, if it is one that may be interrupted

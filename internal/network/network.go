@@ -62,7 +62,8 @@ type Applier interface {
 // Plugger is a Driver that can give a VM's machine its interface long before the rest is there. A machine takes time to
 // boot, which is enough to do the rest beside it.
 type Plugger interface {
-	// Plug makes what a VMM needs to be started, and nothing more: the interface that Ensure describes, through which
-	// nothing passes until Ensure. Doing it twice, or after Ensure, changes nothing.
+	// Plug makes what a VMM needs to be started, and nothing more: the interface that Ensure describes, through which nothing
+	// passes that is not looked at as it will be after Ensure. It is for a VM whose machine does not run: an interface of an
+	// earlier run passes nothing either.
 	Plug(ctx context.Context, p Port) (Attached, error)
 }

@@ -133,7 +133,7 @@ func (d Driver) attach(ctx context.Context, id vm.ID, o disk.Overlay) (disk.Atta
 	if err != nil {
 		return disk.Attached{}, disk.MakeError(o, err)
 	}
-	if err := stillOn(base, cow); err != nil {
+	if err := stillOn(o, base, cow); err != nil {
 		return disk.Attached{}, disk.MakeError(o, err)
 	}
 	status, err := dm.Status(id)
@@ -155,10 +155,14 @@ func (d Driver) attach(ctx context.Context, id vm.ID, o disk.Overlay) (disk.Atta
 
 // stillOn looks again whether the loop devices are those of the two files. Until the device stood on them somebody could
 // have taken them away (losetup -D), and their numbers could have got other files.
-func stillOn(devices ...loop.Device) error {
-	for _, d := range devices {
-		if still, err := d.Still(); err != nil || !still {
-			return errors.Join(fmt.Errorf("loop device %s of %s was taken away by somebody else", d.Path, d.Backing), err)
+func stillOn(o disk.Overlay, base, cow loop.Device) error {
+	for path, d := range map[string]loop.Device{o.Base: base, o.Path: cow} {
+		still, err := d.Still(path)
+		if err != nil {
+			return fmt.Errorf("look again at loop device %s of %s: %w", d.Path, path, err)
+		}
+		if !still {
+			return fmt.Errorf("loop device %s of %s was taken away by somebody else", d.Path, path)
 		}
 	}
 	return nil

@@ -75,7 +75,8 @@ func (m *Maker) Make(ctx context.Context, path string, size int64, label string)
 		if err := mkfs(ctx, program, Args(tmp, label, "")); err != nil {
 			return err
 		}
-		return m.remember(tmp, kind{size, label})
+		m.remember(tmp, kind{size, label})
+		return nil
 	})
 	switch {
 	case err == nil:

@@ -31,7 +31,7 @@ type extent struct {
 
 // What is remembered at most: a new file system of some GiB has 200 KiB that are no holes, and few sizes are asked for.
 const (
-	rememberedKinds = 16
+	rememberedKinds = 8
 	rememberedBytes = 1 << 20
 )
 
@@ -56,22 +56,22 @@ func (m *Maker) write(path string, k kind) (known bool, err error) {
 	return true, f.Close()
 }
 
-// remember takes the file system at path for the next one of its kind, unless that would be too much to hold.
-func (m *Maker) remember(path string, k kind) error {
+// remember takes the file system at path for the next one of its kind, unless that would be too much to hold, or the host's
+// own file system cannot tell holes: then each is made by mkfs.
+func (m *Maker) remember(path string, k kind) {
 	extents, err := read(path, rememberedBytes)
 	if extents == nil || err != nil {
-		return err
+		return
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if len(m.made) >= rememberedKinds {
-		return nil
+		return
 	}
 	if m.made == nil {
 		m.made = map[kind][]extent{}
 	}
 	m.made[k] = extents
-	return nil
 }
 
 // read returns what of the file at path is no hole; nil where that is more than limit bytes.

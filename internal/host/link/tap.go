@@ -52,11 +52,14 @@ func ensureTap(ctx context.Context, t Tap) error {
 }
 
 // PlugTap makes the tap device for a VMM to open, and no more: it is down and a port of nothing, so that nothing passes
-// until EnsureTap. One that is there and right is not touched.
+// until EnsureTap. One that is there, of an earlier run, is taken down.
 func PlugTap(ctx context.Context, t Tap) error {
 	l, err := ownedTap(ctx, t)
-	if err == nil && l == nil {
+	switch {
+	case err == nil && l == nil:
 		err = makeTap(ctx, t, func(context.Context, netlink.Link, Tap) error { return nil })
+	case err == nil && l.Attrs().RawFlags&unix.IFF_UP != 0:
+		err = act.Do(ctx, "tap.down", func() error { return netlink.LinkSetDown(l) })
 	}
 	if err != nil {
 		return fmt.Errorf("make tap device %s: %w", t.Name, err)
@@ -77,10 +80,13 @@ func ownedTap(ctx context.Context, t Tap) (netlink.Link, error) {
 }
 
 // RejoinTap brings a tap device that is there to its bridge: the bridge may be another than the one it was attached to.
-// An absent one is left so.
+// An absent one is left so, and so is one that carries no mark, or not yet: who makes it for its VM is told of that.
 func RejoinTap(ctx context.Context, t Tap) error {
 	l, err := ourTap(t.Name, t.Alias)
-	if l == nil || err != nil {
+	if errors.Is(err, ErrForeign) || l == nil && err == nil {
+		return nil
+	}
+	if err != nil {
 		return err
 	}
 	if err := join(ctx, l, t); err != nil && !errors.Is(err, unix.ENODEV) { // removed meanwhile

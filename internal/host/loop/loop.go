@@ -64,13 +64,17 @@ func gone(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENXIO) || errors.Is(err, unix.ENODEV)
 }
 
-// Still says whether the device stands on the file that it did.
-func (d Device) Still() (bool, error) {
+// Still says whether the device stands on the file, which must be there: its number may have got another.
+func (d Device) Still(backing string) (bool, error) {
 	now, err := look(filepath.Base(d.Path))
 	if gone(err) {
 		return false, nil
 	}
-	return err == nil && now.Ours && now.file == d.file, err
+	if err != nil {
+		return false, err
+	}
+	id, err := identify(backing)
+	return err == nil && now.Ours && now.file == id, err
 }
 
 // look asks one device, "loop3", what it stands on. It is opened for reading only: udev looks into what was open for writing.

@@ -177,6 +177,23 @@ func TestOthersAreLeft(t *testing.T) {
 }
 
 // TestBusy holds a device open: it must be named, and go when its user goes.
+// TestStill holds that a device is told from another file's that has its number, and from none.
+func TestStill(t *testing.T) {
+	path, other := diskFile(t, backing(t)), diskFile(t, backing(t))
+	d := ensure(t, path, true)
+	for of, want := range map[string]bool{path: true, other: false} {
+		if still, err := d.Still(of); err != nil || still != want {
+			t.Errorf("on %s, asked for %s: %v, %v", path, of, still, err)
+		}
+	}
+	if err := Remove(t.Context(), path); err != nil {
+		t.Fatal(err)
+	}
+	if still, err := d.Still(path); err != nil || still {
+		t.Errorf("removed: %v, %v", still, err)
+	}
+}
+
 func TestBusy(t *testing.T) {
 	path := backing(t)
 	d := ensure(t, path, false)

@@ -174,6 +174,9 @@ func (d *Driver) Plug(ctx context.Context, p network.Port) (network.Attached, er
 	if err := errors.Join(ctx.Err(), d.checkAddress(p)); err != nil {
 		return network.Attached{}, err
 	}
+	if err := d.free(); err != nil { // Ensure would say it, but only to a machine that is booting
+		return network.Attached{}, err
+	}
 	return d.attached(p), link.PlugTap(ctx, d.tap(p.ID, p.UID))
 }
 

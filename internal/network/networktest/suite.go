@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"net"
 	"net/netip"
+	"os"
 	"reflect"
 	"sync/atomic"
 	"testing"
@@ -235,20 +236,27 @@ func plug(t *testing.T, d network.Driver) {
 		t.Errorf("first %+v, then %+v", first, again)
 	}
 	up := func() bool {
+		t.Helper()
 		i, err := net.InterfaceByName(first.TapDevice)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return i.Flags&net.FlagUp != 0
 	}
-	if up() {
-		t.Error("packets pass before the rules for them are there")
+	if _, err := os.Lstat("/sys/class/net/" + first.TapDevice + "/master"); err == nil || up() {
+		t.Errorf("up %v, a port (%v): packets pass before the rules for them are there", up(), err)
 	}
 	if whole := ensure(t, d, p); !reflect.DeepEqual(whole, first) {
 		t.Errorf("plugged %+v, whole %+v", first, whole)
 	}
-	if again := try(); !reflect.DeepEqual(again, first) || !up() {
+	if !up() {
+		t.Error("nothing passes when it is whole")
+	}
+	if again := try(); !reflect.DeepEqual(again, first) || up() { // for another run
 		t.Errorf("plugged again %+v, up %v; before %+v", again, up(), first)
+	}
+	if whole := ensure(t, d, p); !reflect.DeepEqual(whole, first) || !up() {
+		t.Errorf("whole again %+v, up %v; before %+v", whole, up(), first)
 	}
 	if err := d.Remove(t.Context(), p.ID); err != nil {
 		t.Errorf("remove: %v", err)
