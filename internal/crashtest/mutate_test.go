@@ -53,6 +53,9 @@ var mutants = []mutant{
 	{"the clean-up forgets a kind of object", []edit{{
 		"engine/stop.go", "	if cerr := w.e.Cgroups.Remove(ctx, r.ID); cerr != nil {\n		err = errors.Join(err, cerr)\n	}\n", "",
 	}}, "TestCrashAtEveryPoint/stop"},
+	{"an interface is plugged and not joined", []edit{{
+		"engine/reach.go", "		net, err = w.attach(booting, r)\n", "		net, err = w.plug(booting, r)\n",
+	}}, "TestCrashAtEveryPoint/create_and_start$"},
 	{"a session outlives its daemon", []edit{{
 		"engine/worker.go", "	w.session.over = recovering // a session dies with its daemon\n", "",
 	}}, "TestCrashAtEveryPoint/run_--rm"},

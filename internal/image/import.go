@@ -98,7 +98,7 @@ func (l *Library) free(ctx context.Context, name string, force bool) error {
 }
 
 func taken(name string) error {
-	return vm.Errorf(vm.CodeExists, "an image named %s exists", name).WithHint("--name gives another name, --force takes this one; VMs of the other keep it")
+	return vm.Errorf(vm.CodeExists, "an image named %s exists", name).WithHint("give it another name, or take this one with --force: VMs of the other keep it")
 }
 
 // recorder is how an image gets its name in the end: somebody may have taken it since it was free.
