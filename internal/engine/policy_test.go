@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -110,6 +111,13 @@ func TestAnEndWhoseWordsAreElsewhere(t *testing.T) {
 			must(t, os.Chtimes(logfile.Old(console), time.Time{}, time.Now().Add(-time.Hour)))
 		}, true},
 		"removed": {func(t *testing.T, console string) { must(t, os.Remove(console)) }, false},
+		// What a QEMU says that was sent SIGTERM: by somebody, or by the init of a host that goes down.
+		"told to end": {func(t *testing.T, console string) {
+			appendTo(t, filepath.Join(filepath.Dir(console), vmmLog), "qemu-system-x86_64: terminating on signal 15 from pid 1234 (kill)\n")
+		}, true},
+		"told to end by init": {func(t *testing.T, console string) {
+			appendTo(t, filepath.Join(filepath.Dir(console), vmmLog), "qemu-system-x86_64: terminating on signal 15 from pid 1 (/sbin/init)\n")
+		}, false},
 	} {
 		t.Run(what, func(t *testing.T) {
 			w := newWorld(t)

@@ -43,9 +43,11 @@ func (l *Lab) emulator(ctx context.Context) error {
 // bytewise is a QEMU whose processors say that they are good at string instructions, which banger takes away from emulated
 // ones. A lab is half as fast so, but labs whose kernel copies by words died several times as often (docs/adr/0004).
 const bytewise = `#!/bin/sh
+last=
 for a; do
     shift
-    [ "$a" = max,-erms,-fsrm ] && a=max
+    [ "$last" = -cpu ] && a=${a%%%%,*} # a processor with all that it has
+    last=$a
     set -- "$@" "$a"
 done
 exec %s/qemu-system-x86_64 "$@"
