@@ -23,6 +23,7 @@ type CommitRequest struct {
 // ImageImportRequest imports an image.
 type ImageImportRequest struct {
 	Source string `json:"source"`          // absolute path of a tar, an ext4 file system or a qcow2 disk: its content says which
+	Title  string `json:"title,omitempty"` // what people are told the source is; empty = its path
 	Name   string `json:"name,omitempty"`  // empty = after the file
 	Force  bool   `json:"force,omitempty"` // take the name from another image
 }

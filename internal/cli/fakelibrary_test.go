@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"cmp"
 	"encoding/json"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -95,7 +97,7 @@ func (f *fake) deleteFrom(kind, why string) http.HandlerFunc {
 	}
 }
 
-// importImage looks no further than what the file is called.
+// importImage looks no further than what the file is called, but for one that has no name.
 func importImage(w http.ResponseWriter, r *http.Request) {
 	var b api.ImageImportRequest
 	if err := json.NewDecoder(r.Body).Decode(&b); err != nil {
@@ -110,8 +112,8 @@ func importImage(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case !filepath.IsAbs(b.Source):
 		refuse(w, vm.Errorf(vm.CodeInvalid, "%s is relative", b.Source))
-	case strings.HasSuffix(b.Source, ".txt"):
-		refuse(w, vm.Errorf(vm.CodeInvalid, "import image %s from %s: it is of no kind that is known", i.Name, b.Source).WithHint("an image is imported from a tar"))
+	case strings.HasSuffix(b.Source, ".txt"), b.Title != "" && !readsAs(b.Source, "a tar"):
+		refuse(w, vm.Errorf(vm.CodeInvalid, "import image %s from %s: it is of no kind that is known", i.Name, cmp.Or(b.Title, b.Source)).WithHint("an image is imported from a tar"))
 	case i.Name == "test-a" && !b.Force:
 		refuse(w, vm.Errorf(vm.CodeExists, "import image test-a from %s: an image named test-a exists", b.Source).WithHint("--name gives another name"))
 	default:
@@ -137,4 +139,9 @@ func (f *fake) commit(w http.ResponseWriter, r *http.Request) {
 	i := fakeImage
 	i.Name = b.Image
 	stream(w, api.Message{Event: stageEvent(nil, "image", "begin")}, api.Message{Event: stageEvent(nil, "image", "end")}, api.Message{Done: true, Image: &i})
+}
+
+func readsAs(path, text string) bool {
+	b, err := os.ReadFile(path)
+	return err == nil && strings.TrimSpace(string(b)) == text
 }

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"encoding/json"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -86,6 +87,7 @@ func TestImagesByHand(t *testing.T) {
 		t.Errorf("import printed %q", got)
 	}
 	b.fails(125, "an image named small exists", "image", "import", small)
+	b.piped(small)
 	b.ok("image", "tag", "small", "second")
 	if v := b.image("second"); !slices.Equal(v.Names, []string{"second", "small"}) || len(v.VMs) > 0 || v.Source != "tar small.tar" {
 		t.Errorf("%+v", v)
@@ -184,6 +186,29 @@ func TestBuildWithAScript(t *testing.T) {
 	}
 	if again := b.ok("image", "build", "-q", "--name", "scripted", "--script", script); again != "scripted\n" { // at once: it is there
 		t.Errorf("again: %q", again)
+	}
+}
+
+// piped imports a tar from a pipe and from a file that is standard input: both are the image that it is by name.
+func (b *box) piped(tar string) {
+	b.t.Helper()
+	f, err := os.Open(tar)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer f.Close()
+	for name, in := range map[string]io.Reader{"piped": io.MultiReader(f), "file": f} { // os/exec makes a pipe for what is no file
+		if _, err := f.Seek(0, io.SeekStart); err != nil {
+			b.t.Fatal(err)
+		}
+		out, errs, code := b.run(in, "image", "import", "-q", "--name", name, "-")
+		if v := b.image(name); out != name+"\n" || code != 0 || v.Source != "tar standard input" || !slices.Contains(v.Names, "small") {
+			b.t.Errorf("import of a %s: %q, exit code %d, %+v\n%s", name, out, code, v, errs)
+		}
+		b.ok("image", "delete", name)
+	}
+	if _, errs, code := b.run(strings.NewReader("nothing"), "image", "import", "--name", "piped", "-"); code != 125 || !strings.Contains(errs, "from standard input: it is") {
+		b.t.Errorf("import of nothing: exit code %d, %s", code, errs)
 	}
 }
 

@@ -1,6 +1,7 @@
 package image
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -20,6 +21,7 @@ import (
 // ImportOptions say what to import.
 type ImportOptions struct {
 	Source string // path of a file: identify says which
+	Title  string // what people are told it is; empty: its path
 	Name   string // of the image; empty: after the file
 	Force  bool   // take the name from another image; VMs keep that one
 }
@@ -35,17 +37,18 @@ func (l *Library) Import(ctx context.Context, o ImportOptions, report vm.Report)
 	if err := l.names().CheckName(o.Name); err != nil {
 		return vm.Image{}, err
 	}
-	what := fmt.Sprintf("import image %s from %s", o.Name, o.Source)
+	title := cmp.Or(o.Title, o.Source)
+	what := fmt.Sprintf("import image %s from %s", o.Name, title)
 	k, err := l.mayImport(ctx, o)
 	if err != nil {
 		return vm.Image{}, vm.Errorf(vm.CodeOf(err), "%s: %w", what, err).WithHint("%s", vm.HintOf(err))
 	}
-	end := report.Stage(vm.Event{Name: o.Name, Text: o.Source}, "image")
+	end := report.Stage(vm.Event{Name: o.Name, Text: title}, "image")
 	defer func() { end(err) }()
 	return l.fly(ctx, o.Name, what, report, func(ctx context.Context, note func(vm.Event)) (vm.Image, error) {
 		step := func(text string) { note(vm.Event{Kind: "note", Name: o.Name, Stage: "image", Text: text}) }
-		img, err := l.make(ctx, vm.Image{Name: o.Name, Source: describe(k, o.Source)}, l.recorder(o.Force), func(ctx context.Context, s *staged) error {
-			step("reading " + o.Source)
+		img, err := l.make(ctx, vm.Image{Name: o.Name, Source: describe(k, title)}, l.recorder(o.Force), func(ctx context.Context, s *staged) error {
+			step("reading " + title)
 			switch k {
 			case kindTar:
 				return l.fromTree(ctx, s, step, func(tree string) (string, error) { return l.extract(ctx, o.Source, tree) })

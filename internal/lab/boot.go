@@ -1,10 +1,12 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"strings"
+	"testing"
 	"time"
 )
 
@@ -46,15 +48,51 @@ func (l *Lab) ready(ctx context.Context) error {
 	if _, err := l.output(ctx, "ls", "/dev/kvm", "/dev/mapper/control", "/dev/loop-control", "/dev/net/tun", "/dev/vhost-vsock"); err != nil {
 		return err
 	}
-	_, err := l.output(ctx, holdKVM...)
+	// What would hang is to panic, so that it is seen. A lab on a busy host may stand still for a minute.
+	if _, err := l.output(ctx, "sysctl", "-q", "kernel.watchdog_thresh=60", "kernel.softlockup_panic=1", "kernel.panic_on_oops=1"); err != nil {
+		return err
+	}
+	if _, err := l.output(ctx, holdCode...); err != nil {
+		return err
+	}
+	_, err := l.output(ctx, holdsCode...)
 	return err
 }
 
-// holdKVM has one machine of KVM, without a processor or memory, be there as long as the lab runs. With the first machine
-// and with the last one the kernel patches its scheduler's code, and an emulated processor that is about to run what is
-// patched may run the old code: the kernel panics. So it is patched once, and not around each guest of the tests.
-var holdKVM = []string{"systemd-run", "--quiet", "--unit", "hold-kvm",
-	"qemu-system-x86_64", "-machine", "none", "-accel", "kvm", "-nodefaults", "-display", "none"}
+// holdCode keeps the lab's kernel from patching its own code again and again: with the first and the last user of some
+// facilities it does so, and an emulated processor that another one patches code under may run the old code, and the
+// kernel panics (docs/adr/0004). This unit is a user of each that VMs and their networks come and go with: a machine of
+// KVM whose processor never ran, a limit on processor time, and a chain on every hook of netfilter. What is patched is seen
+// by ftrace's text_poke_bp_batch.
+var holdCode = []string{"systemd-run", "--quiet", "--unit", "hold-code", "-p", "PrivateNetwork=yes", "-p", "CPUQuota=100%", "sh", "-ec", `
+nft -f - <<.
+table inet hold {
+    chain prerouting { type filter hook prerouting priority 0; ct state new; }
+    chain input { type filter hook input priority 0; }
+    chain forward { type filter hook forward priority 0; }
+    chain output { type filter hook output priority 0; }
+    chain postrouting { type nat hook postrouting priority 0; }
+}
+table bridge hold {
+    chain prerouting { type filter hook prerouting priority 0; }
+    chain input { type filter hook input priority 0; }
+    chain forward { type filter hook forward priority 0; }
+    chain output { type filter hook output priority 0; }
+    chain postrouting { type filter hook postrouting priority 0; }
+}
+table netdev hold {
+    chain ingress { type filter hook ingress device lo priority 0; }
+    chain egress { type filter hook egress device lo priority 0; }
+}
+.
+exec qemu-system-x86_64 -machine pc -accel kvm -m 16 -S -nodefaults -display none`}
+
+// holdsCode waits until the unit is a user of all that.
+var holdsCode = []string{"sh", "-c", `for try in $(seq 100); do
+    ls -l /proc/$(systemctl show --property MainPID --value hold-code)/fd 2>/dev/null | grep -q kvm-vcpu && exit
+    sleep 0.2
+done
+systemctl status --no-pager hold-code; exit 1`}
 
 // settled waits until systemd has started everything. Units that failed are an error.
 func (l *Lab) settled(ctx context.Context) error {
@@ -80,10 +118,7 @@ func (l *Lab) HardReset(ctx context.Context) error {
 	if _, err := l.banger(ctx, "vm", "kill", "-q", name); err != nil {
 		return err
 	}
-	if _, err := l.banger(ctx, "vm", "start", "-q", name); err != nil {
-		return err
-	}
-	if err := l.ready(ctx); err != nil {
+	if err := l.again(ctx); err != nil {
 		return err
 	}
 	after, err := l.bootID(ctx)
@@ -97,6 +132,14 @@ func (l *Lab) HardReset(ctx context.Context) error {
 	return nil
 }
 
+// again starts a lab that has ended.
+func (l *Lab) again(ctx context.Context) error {
+	if _, err := l.banger(ctx, "vm", "start", "-q", name); err != nil {
+		return err
+	}
+	return l.ready(ctx)
+}
+
 func (l *Lab) bootID(ctx context.Context) (string, error) {
 	return l.output(ctx, "cat", "/proc/sys/kernel/random/boot_id")
 }
@@ -108,4 +151,29 @@ func (l *Lab) console() string {
 		return err.Error()
 	}
 	return out
+}
+
+// died says that the lab's own kernel has panicked, which an emulated processor makes it do now and then
+// (docs/adr/0004), and which says nothing of banger. A lab that is gone for another reason has not died of itself.
+func (l *Lab) died() bool {
+	_, err := l.banger(context.Background(), "vm", "wait", "--for", "stopped", "--timeout", "10s", name)
+	return err == nil && strings.Contains(l.console(), "Kernel panic - not syncing")
+}
+
+// lives is how often a lab's kernel may panic until that is no chance any more.
+const lives = 3
+
+// revive starts the lab once more if its kernel has panicked, and says so in t's log with what that cut short.
+func (l *Lab) revive(t *testing.T, during string) bool {
+	t.Helper()
+	if t.Context().Err() != nil || l.deaths == lives || !l.died() {
+		return false
+	}
+	l.deaths++
+	t.Logf("the lab's own kernel panicked for the %d. time, in %s; its last words:\n%s", l.deaths, cmp.Or(during, "none of its tests"), l.console())
+	if err := l.again(t.Context()); err != nil {
+		t.Errorf("start the lab again: %v", err)
+		return false
+	}
+	return true
 }

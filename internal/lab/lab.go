@@ -56,6 +56,7 @@ type Lab struct {
 	said    *os.File       // by it
 
 	equipped bool // with the product and Firecracker
+	deaths   int  // of its own kernel
 }
 
 // Up starts a lab that is closed with the test. It fails where the lab leaves anything on the host.
@@ -68,26 +69,11 @@ func Up(t testing.TB) *Lab {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if path := os.Getenv(diedVar); path != "" && t.Failed() && l.died() {
-			if err := os.WriteFile(path, []byte(l.console()), 0o600); err != nil {
-				t.Error(err)
-			}
-		}
 		if err := l.Close(); err != nil {
 			t.Error(err)
 		}
 	})
 	return l
-}
-
-// diedVar names a file that is to be written, with its last words, when the lab's own kernel has panicked. An emulated
-// processor runs old code now and then (docs/adr/0004): that says nothing of banger, and scripts/test has another lab.
-const diedVar = "BANGER_LAB_DIED"
-
-// died says that the lab's own kernel has panicked. A lab that is gone for another reason has not died of itself.
-func (l *Lab) died() bool {
-	_, err := l.banger(context.Background(), "vm", "wait", "--for", "stopped", "--timeout", "10s", name)
-	return err == nil && strings.Contains(l.console(), "Kernel panic - not syncing")
 }
 
 // Start brings a lab up: it builds the image when the recipe's is not in the cache, starts the VM in a root of its own,

@@ -38,24 +38,28 @@ func TestLab(t *testing.T) {
 		if err := l.settled(t.Context()); err != nil {
 			t.Error(err)
 		}
-		if _, err := l.output(t.Context(), "sh", "-c", `pid=$(systemctl show --property MainPID --value hold-kvm)
-			for try in $(seq 100); do ls -l /proc/$pid/fd | grep -q kvm-vm && exit; sleep 0.2; done; exit 1`); err != nil {
-			t.Errorf("no machine holds KVM: %v", err)
+		if _, err := l.output(t.Context(), holdsCode...); err != nil {
+			t.Errorf("nothing keeps the kernel from patching itself: %v", err)
 		}
 	})
-	t.Run("exec", l.testExec)
-	t.Run("files", l.testFiles)
+	part := func(name string, test func(*testing.T)) {
+		if !t.Run(name, test) {
+			l.revive(t, name) // for the next one; scripts/gotest has this one run again
+		}
+	}
+	part("exec", l.testExec)
+	part("files", l.testFiles)
 	t.Run("suites", func(t *testing.T) {
 		if *only != "" {
 			suites = strings.Split(*only, ",")
 		}
 		l.Suite(t, suites...)
 	})
-	t.Run("hard reset", l.testHardReset)
-	t.Run("power cuts", l.testPowerCuts)
-	t.Run("without udev", l.testWithoutUdev)
-	t.Run("cycles", l.testCycles)
-	t.Run("seed scenario", l.testSeed)
+	part("hard reset", l.testHardReset)
+	part("power cuts", l.testPowerCuts)
+	part("without udev", l.testWithoutUdev)
+	part("cycles", l.testCycles)
+	part("seed scenario", l.testSeed)
 }
 
 func (l *Lab) testExec(t *testing.T) {
@@ -118,6 +122,9 @@ func (l *Lab) testFiles(t *testing.T) {
 
 func (l *Lab) testHardReset(t *testing.T) {
 	ctx := t.Context()
+	if err := l.Equip(ctx); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := l.output(ctx, "sh", "-ec", "echo kept >/srv/kept; sync; echo gone >/run/gone"); err != nil {
 		t.Fatal(err)
 	}

@@ -86,11 +86,6 @@ func (l *Lab) Suite(t *testing.T, pkgs ...string) {
 		t.Fatalf("send tests into the lab: %v", err)
 	}
 	for _, pkg := range pkgs {
-		if prepare := extras[pkg].prepare; prepare != nil {
-			if err := prepare(l, ctx); err != nil {
-				t.Fatalf("prepare the lab for the tests of %s: %v", pkg, err)
-			}
-		}
 		t.Run(strings.TrimPrefix(pkg, "./"), func(t *testing.T) { l.run(t, pkg) })
 	}
 }
@@ -120,7 +115,8 @@ func (l *Lab) compile(ctx context.Context, pkg, stage string) error {
 // testBinary is the path of a package's test binary, below the repository.
 func testBinary(pkg string) string { return filepath.Join(pkg, filepath.Base(pkg)+".test") }
 
-// run runs one package's tests and makes their results subtests of t.
+// run runs one package's tests and makes their results subtests of t. Where the lab dies under them, those that have not
+// ended are run in the next one.
 func (l *Lab) run(t *testing.T, pkg string) {
 	begin := time.Now()
 	ctx, cancel := context.WithTimeoutCause(t.Context(), suiteTime+time.Minute, fmt.Errorf("no end after %v", suiteTime+time.Minute))
@@ -137,15 +133,62 @@ func (l *Lab) run(t *testing.T, pkg string) {
 	if more.skip != "" {
 		t.Logf("of %s these are not run here: %s", pkg, more.skip)
 	}
+	var done []string // ended, in whichever lab
+	n := map[string]int{}
+	for {
+		if more.prepare != nil {
+			if err := more.prepare(l, ctx); err != nil {
+				t.Fatalf("prepare the lab for the tests of %s: %v", pkg, err)
+			}
+		}
+		all, code, err := l.attempt(ctx, t, pkg, cmp.Or(wanted, more.pattern()), without(more.skip, done))
+		var open []string
+		for _, r := range all.subs {
+			if r.action == "" {
+				open = append(open, r.name)
+			} else {
+				done = append(done, r.name)
+			}
+		}
+		all.count(n)
+		if (err != nil || code == failed) && l.revive(t, strings.Join(open, ", ")) {
+			continue
+		}
+		if err != nil {
+			t.Errorf("run the tests of %s: %v", pkg, err)
+		}
+		if err != nil || code == failed {
+			t.Logf("the lab's console:\n%s", l.console())
+		}
+		all.close(t, code, len(done))
+		break
+	}
+	if err := l.crashResults(t.Context()); err != nil {
+		t.Errorf("fetch what the crash tests recorded: %v", err)
+	}
+	for _, name := range more.tests {
+		if !slices.Contains(done, name) {
+			t.Errorf("%s: %s was not run to its end", pkg, name)
+		}
+	}
+	t.Logf("%s: %d passed, %d failed, %d skipped in %.1f s", pkg, n["pass"], n["fail"], n["skip"], time.Since(begin).Seconds())
+}
+
+// attempt runs a package's tests, with patterns as go test's -run and -skip, until they or the lab end. What ends is
+// replayed at once.
+func (l *Lab) attempt(ctx context.Context, t *testing.T, pkg, run, skip string) (all *result, code int, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	offset, err := crashtest.Offset(l.Repo) // there is no commit in there
 	if err != nil {
-		t.Fatal(err)
+		return &result{}, 0, err
 	}
 	tests := l.command(ctx, where{dir: filepath.Join(RepoDir, pkg), env: append([]string{
 		"CI=true", "BANGER_TEST_LAB=1", "BANGER_TEST_REAL=1", "BANGER_TEST_REQUIRE=" + strings.Join(required, ","),
 		"BANGER_FIRECRACKER_DIR=" + FirecrackerDir, crashtest.ResultsEnv + "=" + resultsFile,
 		crashtest.OffsetEnv + "=" + strconv.Itoa(offset),
-	}, more.env...)}, filepath.Join(RepoDir, testBinary(pkg)), "-test.v=test2json", "-test.paniconexit0", "-test.timeout="+suiteTime.String(), "-test.run="+cmp.Or(wanted, more.pattern()), "-test.skip="+more.skip)
+	}, extras[pkg].env...)}, filepath.Join(RepoDir, testBinary(pkg)),
+		"-test.v=test2json", "-test.paniconexit0", "-test.timeout="+suiteTime.String(), "-test.run="+run, "-test.skip="+skip)
 	events := exec.CommandContext(ctx, "go", "tool", "test2json", "-t", "-p", pkg) // without -t no test says how long it took
 	events.Dir = l.Repo
 	events.WaitDelay = patience
@@ -158,9 +201,8 @@ func (l *Lab) run(t *testing.T, pkg string) {
 		err = events.Start()
 	}
 	if err != nil {
-		t.Fatalf("read the tests' output: %v", err)
+		return &result{}, 0, fmt.Errorf("read the tests' output: %w", err)
 	}
-	var code int
 	ended := make(chan error, 1)
 	go func() {
 		var err error
@@ -168,30 +210,25 @@ func (l *Lab) run(t *testing.T, pkg string) {
 		_ = to.Close()
 		ended <- err
 	}()
-	all, err := read(stream, func(r *result) { r.replay(t, required) })
+	all, err = read(stream, func(r *result) { r.replay(t, required) })
 	if err != nil {
 		cancel() // nobody reads on
 		_ = from.Close()
 	}
 	err = errors.Join(err, <-ended, events.Wait())
-	if err != nil {
-		t.Errorf("run the tests of %s: %v", pkg, err)
+	return all, code, err
+}
+
+// without is a pattern for -skip that also leaves out these tests.
+func without(skip string, tests []string) string {
+	if len(tests) == 0 {
+		return skip
 	}
-	all.close(t, code)
-	if err := l.crashResults(t.Context()); err != nil {
-		t.Errorf("fetch what the crash tests recorded: %v", err)
+	more := "^(" + strings.Join(tests, "|") + ")$"
+	if skip == "" {
+		return more
 	}
-	for _, name := range more.tests {
-		if !slices.ContainsFunc(all.subs, func(r *result) bool { return r.name == name }) {
-			t.Errorf("%s has no %s to run", pkg, name)
-		}
-	}
-	if err != nil || code == failed {
-		t.Logf("the lab's console:\n%s", l.console())
-	}
-	n := map[string]int{}
-	all.count(n)
-	t.Logf("%s: %d passed, %d failed, %d skipped in %.1f s", pkg, n["pass"], n["fail"], n["skip"], time.Since(begin).Seconds())
+	return skip + "|" + more
 }
 
 // resultsFile is where crash tests in the lab record their cases.
@@ -229,8 +266,9 @@ func (e extra) pattern() string {
 	return "^(" + strings.Join(e.tests, "|") + ")$"
 }
 
-// close reports what no test's own result has told: tests that never ended, and the end of the binary itself.
-func (r *result) close(t *testing.T, code int) {
+// close reports what no test's own result has told: tests that never ended, and the end of the binary itself, after done
+// tests in all.
+func (r *result) close(t *testing.T, code, done int) {
 	for _, s := range r.subs {
 		if s.action == "" {
 			s.replay(t, required)
@@ -239,7 +277,7 @@ func (r *result) close(t *testing.T, code int) {
 	switch {
 	case code != 0 && !t.Failed():
 		t.Errorf("the tests ended with exit code %d:\n%s", code, strings.Join(r.output, "\n"))
-	case code == 0 && len(r.subs) == 0:
+	case code == 0 && done == 0:
 		t.Error("there was no test to run")
 	}
 }

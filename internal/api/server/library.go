@@ -88,7 +88,7 @@ func (s *server) libraryRoutes(h huma.API) {
 	huma.Register(h, s.streamed("POST", api.PathImageImport, "image-import", "Make an image of a file: a tar, an ext4 file system, a qcow2 disk"),
 		func(_ context.Context, in *struct{ Body api.ImageImportRequest }) (*huma.StreamResponse, error) {
 			return stream(func(ctx context.Context, report vm.Report) (api.Message, error) {
-				i, err := s.Images.Import(ctx, image.ImportOptions{Source: in.Body.Source, Name: in.Body.Name, Force: in.Body.Force}, report)
+				i, err := s.Images.Import(ctx, image.ImportOptions{Source: in.Body.Source, Title: in.Body.Title, Name: in.Body.Name, Force: in.Body.Force}, report)
 				return api.Message{Image: &i}, err
 			}), nil
 		})

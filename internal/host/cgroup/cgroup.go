@@ -172,10 +172,28 @@ func (t Tree) Remove(ctx context.Context, id vm.ID) error {
 		}
 		return ignore(err, unix.ENOENT)
 	})
+	if errors.Is(err, unix.EBUSY) {
+		return fmt.Errorf("remove cgroup %s: %w%s", dir, err, t.strangers(dir))
+	}
 	if err != nil {
 		return fmt.Errorf("remove cgroup %s: %w", dir, err)
 	}
 	return nil
+}
+
+// strangers tells of what keeps a cgroup whose VM has ended: processes that somebody else put there, and how to go on.
+// They are nobody's to kill.
+func (t Tree) strangers(dir string) string {
+	var all []string
+	b, _ := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+	for _, pid := range strings.Fields(string(b)) {
+		name, _ := os.ReadFile(filepath.Join("/proc", pid, "comm"))
+		all = append(all, fmt.Sprintf("%s (%s)", pid, bytes.TrimSpace(name)))
+	}
+	if len(all) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(": others' processes are in it: %s; end them, or move each elsewhere: echo PID >%s", strings.Join(all, ", "), filepath.Join(t.mount, "cgroup.procs"))
 }
 
 // awaitEmpty waits until no process is in the cgroup; EBUSY when one stays. cgroup.events is polled: the kernel tells

@@ -2,6 +2,7 @@ package cgroup
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -87,8 +88,8 @@ func TestRealHierarchy(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	if err := tree.Remove(t.Context(), id); err == nil {
-		t.Error("a cgroup with a live process was removed")
+	if err, stranger := tree.Remove(t.Context(), id), fmt.Sprintf("%d (sleep)", cmd.Process.Pid); err == nil || !strings.Contains(err.Error(), stranger) {
+		t.Errorf("remove a cgroup that %s lives in: %v", stranger, err)
 	}
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
