@@ -98,7 +98,7 @@ crashtable: test-deps build ## Run the crash tests, here and in the lab, and wri
 .PHONY: bench-lab
 bench-lab: test-deps build ## Measure cold starts on Firecracker against a bare one, in the lab
 	@CGO_ENABLED=0 go build -o .cache/bin/bench ./scripts/bench
-	@go run ./scripts/host-diff go run ./scripts/lab -fast -put .cache/bin/bench:/srv/bench /srv/bench -firecracker -n $(LAB_N) -root /var/lib/banger -banger /usr/local/bin/banger
+	@go run ./scripts/host-diff go run ./scripts/lab -put .cache/bin/bench:/srv/bench /srv/bench -firecracker -n $(LAB_N) -root /var/lib/banger -banger /usr/local/bin/banger
 
 .PHONY: transcript
 transcript: test-deps build ## Run the seed scenario in the lab and write docs/SEED.md

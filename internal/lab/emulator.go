@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -38,33 +37,6 @@ func (l *Lab) emulator(ctx context.Context) error {
 	}
 	l.qemu = strings.TrimSpace(string(out))
 	return nil
-}
-
-// bytewise is a QEMU whose processors say that they are good at string instructions, which banger takes away from emulated
-// ones. A lab is half as fast so, but labs whose kernel copies by words died several times as often (docs/adr/0004).
-const bytewise = `#!/bin/sh
-last=
-for a; do
-    shift
-    [ "$last" = -cpu ] && a=${a%%%%,*} # a processor with all that it has
-    last=$a
-    set -- "$@" "$a"
-done
-exec %s/qemu-system-x86_64 "$@"
-`
-
-// slow puts such a QEMU in front of the lab's own.
-func (l *Lab) slow() error {
-	if l.qemu == "" || l.Fast {
-		return nil
-	}
-	bin := filepath.Join(l.Dir, "bin")
-	if err := os.Mkdir(bin, 0o700); err != nil {
-		return err
-	}
-	err := os.WriteFile(filepath.Join(bin, "qemu-system-x86_64"), fmt.Appendf(nil, bytewise, l.qemu), 0o700) //nolint:gosec // a program
-	l.qemu = bin + ":" + l.qemu
-	return err
 }
 
 func (l *Lab) vcpus() string {

@@ -34,7 +34,6 @@ type Options struct {
 	Repo  string                           // top of the source tree, with bin/banger built
 	Cache string                           // what is kept between runs; empty: as Cache
 	Log   func(format string, args ...any) // told what happens and how long it took
-	Fast  bool                             // twice as fast, but it dies more often
 }
 
 // Cache is where things are kept between runs: BANGER_TEST_CACHE, else .cache/test of the source tree.
@@ -89,7 +88,7 @@ func Start(ctx context.Context, o Options) (_ *Lab, err error) {
 	if l.Dir, err = os.MkdirTemp("", "lab-"); err != nil { // short: a socket path has 107 bytes
 		return nil, err
 	}
-	if err := errors.Join(l.slow(), l.keep()); err != nil {
+	if err := l.keep(); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(l.Dir))
 	}
 	defer func() {

@@ -95,3 +95,18 @@ func TestVerdict(t *testing.T) {
 		}
 	}
 }
+
+func TestWithout(t *testing.T) {
+	for _, tt := range []struct {
+		skip string
+		done []string
+		want string
+	}{
+		{"", nil, ""}, {"^TestA/b$", nil, "^TestA/b$"}, {"", []string{"TestA", "TestB"}, "^(TestA|TestB)$"},
+		{"TestA/b|TestC", []string{"TestD"}, "TestA/b|TestC|^(TestD)$"},
+	} {
+		if got := without(tt.skip, tt.done); got != tt.want {
+			t.Errorf("without(%q, %q) = %q, want %q", tt.skip, tt.done, got, tt.want)
+		}
+	}
+}

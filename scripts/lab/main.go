@@ -1,9 +1,9 @@
 // Command lab brings up the test lab (internal/lab), with the product and Firecracker in it, and opens a shell there,
 // or runs a command; then the lab is deleted:
 //
-//	lab [-fast] [-put FILE:PATH] [COMMAND [ARG...]]
+//	lab [-put FILE:PATH] [COMMAND [ARG...]]
 //
-// With -fast the lab has twice the speed, and dies more often. With -put a file is copied in first. The exit status is the shell's or the command's, or 125.
+// With -put a file is copied in first. The exit status is the shell's or the command's, or 125.
 package main
 
 import (
@@ -23,10 +23,9 @@ import (
 
 func main() {
 	put := flag.String("put", "", "FILE:PATH: copy a file into the lab first")
-	fast := flag.Bool("fast", false, "a lab of twice the speed, which dies more often")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGHUP)
-	status, err := run(ctx, *put, *fast, flag.Args())
+	status, err := run(ctx, *put, flag.Args())
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "lab:", err)
@@ -35,14 +34,14 @@ func main() {
 	os.Exit(status)
 }
 
-func run(ctx context.Context, put string, fast bool, argv []string) (status int, err error) {
+func run(ctx context.Context, put string, argv []string) (status int, err error) {
 	repo, err := os.Getwd()
 	if err != nil {
 		return 0, err
 	}
 	starting, stop := signal.NotifyContext(ctx, unix.SIGINT)
 	defer stop() // from then on Ctrl-C is the guest's
-	l, err := lab.Start(starting, lab.Options{Repo: repo, Fast: fast, Log: func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }})
+	l, err := lab.Start(starting, lab.Options{Repo: repo, Log: func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }})
 	if err != nil {
 		return 0, err
 	}
