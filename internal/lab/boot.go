@@ -170,7 +170,7 @@ func (l *Lab) revive(t *testing.T, during string) bool {
 		return false
 	}
 	l.deaths++
-	t.Logf("the lab's own kernel panicked for the %d. time, in %s; its last words:\n%s", l.deaths, cmp.Or(during, "none of its tests"), l.console())
+	t.Logf("REPORT: the lab's own kernel panicked for the %d. time, in %s\n%s", l.deaths, cmp.Or(during, "none of its tests"), l.console())
 	if err := l.again(t.Context()); err != nil {
 		t.Errorf("start the lab again: %v", err)
 		return false

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-var cycles = flag.Int("cycles", 5, "how often the cycles test starts a VM and ends it: each way to end one takes its turn, ten seconds each")
+var cycles = flag.Int("cycles", 20, "how often the cycles test starts a VM and ends it: each way to end one takes its turn, five seconds each")
 
 // snapshot is what a VM could leave on a host, as its tools show it: held, and mounts, namespaces, sockets, and every
 // file of the product's directories but those that a running daemon writes and the root's ssh key, which is made once.

@@ -25,6 +25,7 @@ type outcome struct {
 	Skipped bool
 	Why     string `json:",omitempty"`
 	Again   bool   `json:",omitempty"` // it failed, and passed when it was run once more
+	Note    string `json:",omitempty"` // what it wants told at the end of everything
 }
 
 // printer shows what go test shows: all with -v, else a line a package and what failed.
@@ -75,7 +76,7 @@ func (p *printer) line(b []byte) error {
 				}
 			}
 		}
-		return p.record.Encode(outcome{test: t, Skipped: e.Action == "skip", Why: why(said)})
+		return p.record.Encode(outcome{test: t, Skipped: e.Action == "skip", Why: why(said), Note: note(said)})
 	}
 	return nil
 }
@@ -110,6 +111,20 @@ func frameless(said string) string {
 		}
 	}
 	return b.String()
+}
+
+// noteMark begins what a test wants told at the end, whatever became of it.
+const noteMark = "REPORT: "
+
+// note is the lines that a test marked so.
+func note(said string) string {
+	var all []string
+	for line := range strings.Lines(said) {
+		if _, text, ok := strings.Cut(line, noteMark); ok {
+			all = append(all, strings.TrimSpace(text))
+		}
+	}
+	return strings.Join(all, "; ")
 }
 
 // why is what a skipped test said last: "file_test.go:12: needs root".

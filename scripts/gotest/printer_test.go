@@ -15,6 +15,7 @@ const first = `
 {"Action":"run","Package":"x","Test":"TestGood"}
 {"Action":"output","Package":"x","Test":"TestGood","Output":"=== RUN   TestGood\n"}
 {"Action":"output","Package":"x","Test":"TestGood","Output":"    x_test.go:3: chatter\n"}
+{"Action":"output","Package":"x","Test":"TestGood","Output":"    x_test.go:4: REPORT: a lamp went out\n"}
 {"Action":"pass","Package":"x","Test":"TestGood"}
 {"Action":"output","Package":"x","Test":"TestBad","Output":"=== RUN   TestBad\n"}
 {"Action":"output","Package":"x","Test":"TestBad","Output":"    x_test.go:5: broken\n"}
@@ -80,7 +81,7 @@ func TestReport(t *testing.T) {
 	if err := report(&out, file); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := out.String(), "x TestRoot/sub: x_test.go:9: needs root: not root\n3 tests ran, 1 were skipped\n"; got != want {
+	if got, want := out.String(), strings.Repeat("x TestGood: a lamp went out\n", 2)+"x TestRoot/sub: x_test.go:9: needs root: not root\n3 tests ran, 1 were skipped\n"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 }

@@ -50,7 +50,7 @@ func skipped(w io.Writer, file, words string) error {
 	return err
 }
 
-// report lists the tests that never ran, and those that failed once.
+// report lists the tests that never ran, those that failed once, and what tests wanted told.
 func report(w io.Writer, file string) error {
 	all, err := outcomes(file)
 	if err != nil {
@@ -62,6 +62,9 @@ func report(w io.Writer, file string) error {
 	for _, o := range all {
 		if o.Again {
 			fmt.Fprintf(w, "%s %s failed, and passed when it was run once more: mend it\n", o.Package, o.Test)
+		}
+		if o.Note != "" {
+			fmt.Fprintf(w, "%s %s: %s\n", o.Package, o.Test, o.Note)
 		}
 		if !o.Skipped {
 			ran[o.test] = true
