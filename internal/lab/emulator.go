@@ -35,6 +35,9 @@ func (l *Lab) emulator(ctx context.Context) error {
 		l.Log("lab: one processor only, by the host's own QEMU: %v: %s", errors.Join(err, bounded.Err()), stderr.String())
 		return nil
 	}
+	if stderr.Len() > 0 {
+		l.Log("lab: %s", strings.TrimSpace(stderr.String()))
+	}
 	l.qemu = strings.TrimSpace(string(out))
 	return nil
 }
@@ -44,4 +47,12 @@ func (l *Lab) vcpus() string {
 		return "1"
 	}
 	return vcpus
+}
+
+// last is the number of the lab's last processor.
+func (l *Lab) last() string {
+	if l.vcpus() == "1" {
+		return "0"
+	}
+	return "1"
 }

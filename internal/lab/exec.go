@@ -34,7 +34,10 @@ type where struct {
 	stdin io.Reader
 }
 
+// command runs on the last processor, and so does whatever it starts: the lab's kernel panicked only where a guest's processor
+// ran on the first one (docs/adr/0004).
 func (l *Lab) command(ctx context.Context, w where, argv ...string) *exec.Cmd {
+	argv = append([]string{"taskset", "--cpu-list", l.last()}, argv...)
 	args := []string{"vm", "exec", "-q"}
 	if w.dir != "" {
 		args = append(args, "-w", w.dir)
