@@ -249,7 +249,9 @@ func (w *world) disks() map[string]string {
 	for _, p := range paths {
 		if name := filepath.Base(p); name == "system" || name == "work.ext4" {
 			b, _ := os.ReadFile(p)
-			all[p] = string(bytes.TrimRight(b, "\x00")) // a disk that has grown holds what it held
+			b = bytes.TrimPrefix(bytes.TrimPrefix(b, []byte(wellStore)), []byte(spoiltStore)) // which is the kernel's word
+			// A disk that has grown holds what it held.
+			all[p] = string(bytes.TrimRight(b, "\x00"))
 		}
 	}
 	return all

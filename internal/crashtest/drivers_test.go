@@ -27,7 +27,10 @@ type snapDisks struct {
 	shared chan struct{} // held while an image's loop device is looked for until a device stands on it
 }
 
-var _ disk.Driver = snapDisks{}
+var (
+	_ disk.Driver = snapDisks{}
+	_ disk.Guard  = snapDisks{}
+)
 
 func newDisks(k *machine) snapDisks { return snapDisks{k, make(chan struct{}, 1)} }
 
@@ -58,7 +61,14 @@ func (d snapDisks) Ensure(ctx context.Context, o disk.Overlay) (disk.Attached, e
 	if _, err := os.Stat(o.Base); err != nil {
 		return disk.Attached{}, err
 	}
-	err := file.Create(ctx, "overlay", o.Path, func(tmp string) error { return os.WriteFile(tmp, []byte("on "+o.Base+"\n"), 0o600) })
+	err := file.Create(ctx, "overlay", o.Path, func(tmp string) error { return os.WriteFile(tmp, []byte(wellStore+o.Base+"\n"), 0o600) })
+	if err != nil {
+		return disk.Attached{}, err
+	}
+	h, err := d.Health(ctx, o)
+	if err == nil && h.State != disk.StoreOK {
+		err = vm.Errorf(vm.CodeCorrupt, "overlay %s is %s", o.Path, h.State)
+	}
 	if err != nil {
 		return disk.Attached{}, err
 	}

@@ -194,6 +194,7 @@ func operations() []operation {
 			makeStopped(r)
 			must(r, set(r))
 		}, do: start, kept: started},
+		{name: "start, the host was full", settles: true, covers: []string{"vm-start"}, before: makeSpoilt, do: start, kept: started},
 		{name: "pause", covers: []string{"vm-pause"}, before: makeRunning, do: pause, kept: running},
 		{name: "resume", covers: []string{"vm-resume"}, before: makePaused, do: resume, kept: running},
 		{name: "stop, paused", covers: []string{"vm-stop"}, before: makePaused, do: stop, kept: stopped},

@@ -35,7 +35,8 @@ type Guard interface {
 	// killed and cannot end while it waits. What is in the store stays. Abandoning what is not frozen, or not attached, is success.
 	Abandon(ctx context.Context, o Overlay) error
 
-	// Repair makes a detached overlay in StoreInvalid usable again once there is room. The guest loses the writes that it
-	// was told had failed, as it would on a disk with bad blocks, and no others. Repairing what is well is success.
+	// Repair makes a detached overlay in StoreInvalid usable again once there is room; vm.CodeConflict: it is attached. The guest
+	// loses the writes that it was told had failed, as it would on a disk with bad blocks, and no others. Repairing what is well
+	// is success.
 	Repair(ctx context.Context, o Overlay) error
 }

@@ -98,7 +98,7 @@ func guardDisk(ctx context.Context, g disk.Guard, o disk.Overlay, alive bool) (s
 	}
 	switch {
 	case h.State != disk.StoreOK:
-		return "its system disk is " + h.State + ": the host's file system was full; stop the VM, free some space and start it", nil
+		return "its system disk is " + h.State + ": the host's file system was full; stop the VM, free some space and start it: that repairs it", nil
 	case h.Frozen && h.HostFree >= 2*guardReserve:
 		return "", g.Thaw(ctx, o)
 	case alive && !h.Frozen && h.HostFree < guardReserve:
@@ -107,6 +107,32 @@ func guardDisk(ctx context.Context, g disk.Guard, o disk.Overlay, alive bool) (s
 		return "", nil
 	}
 	return fmt.Sprintf(diskWaits+": only %d MiB are free on the host; it goes on by itself when there are %d", h.HostFree>>20, 2*guardReserve>>20), err
+}
+
+// repairDisk makes the system disk of a VM that does not run usable again, after the host's file system was full while nobody
+// guarded it. Where its health is not known it was never made, or is past repair: Ensure makes it, or says what is wrong.
+func (w *worker) repairDisk(ctx context.Context, r vm.VMRecord, d disk.Driver, g disk.Guard) error {
+	o := w.e.overlay(r)
+	h, err := g.Health(ctx, o)
+	if err != nil || h.State == disk.StoreOK {
+		return nil
+	}
+	const need = 2 * guardReserve
+	if h.HostFree < need {
+		return vm.Errorf(vm.CodeNoSpace, "its system disk is %s: a write to it failed, most likely because the host's file system was full; nothing else is lost,"+
+			" and a start repairs it once %d MiB are free there: %d are", h.State, need>>20, h.HostFree>>20).
+			WithHint("free %d MiB on the file system of %s and start it again: banger vm list shows VMs that can be deleted", need>>20-h.HostFree>>20, o.Path)
+	}
+	if err = d.Detach(ctx, o); err == nil { // the kernel keeps to its word as long as it holds the disk
+		err = g.Repair(ctx, o)
+	}
+	if err != nil {
+		return noSpace(fmt.Errorf("repair the system disk: %w", err))
+	}
+	w.e.Log.Warn("a VM's system disk is repaired, most likely after the host's file system was full", "vm", r.Name, "was", h.State)
+	w.e.events.publish(vm.Event{VM: r.ID, Name: r.Name, Kind: "note", Text: "the system disk is repaired: it was " + h.State +
+		", most likely since the host's file system was full, and has lost the writes that failed then and no others"})
+	return nil
 }
 
 // diskTrouble notes what is wrong with the disk, empty when nothing is, for the worker to record.

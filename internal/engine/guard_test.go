@@ -20,6 +20,7 @@ type guarded struct {
 	mu     sync.Mutex
 	health disk.Health
 	calls  []string
+	there  bool // it is attached
 	looks  int
 	flows  chan struct{} // while it is frozen: closed when what waits in it goes on or fails
 }
@@ -76,7 +77,37 @@ func (g *guarded) Thaw(context.Context, disk.Overlay) error   { return g.frozen(
 func (g *guarded) Abandon(context.Context, disk.Overlay) error {
 	return g.frozen(false, "abandon")
 }
-func (g *guarded) Repair(context.Context, disk.Overlay) error { return nil }
+
+// Repair refuses an attached one, as the kernel would not believe it.
+func (g *guarded) Repair(context.Context, disk.Overlay) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.there {
+		return vm.Errorf(vm.CodeConflict, "it is attached")
+	}
+	g.calls = append(g.calls, "repair")
+	g.health.State = disk.StoreOK
+	return nil
+}
+
+// Ensure takes only one that is well.
+func (g *guarded) Ensure(ctx context.Context, o disk.Overlay) (disk.Attached, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.health.State != disk.StoreOK {
+		return disk.Attached{}, vm.Errorf(vm.CodeCorrupt, "overlay is %s", g.health.State)
+	}
+	g.there = true
+	return g.faultyDisk.Ensure(ctx, o)
+}
+
+func (g *guarded) Detach(ctx context.Context, o disk.Overlay) error {
+	err := g.faultyDisk.Detach(ctx, o)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.there = g.there && err != nil
+	return err
+}
 
 func (w *world) disk() disk.Driver {
 	plain := faultyDisk{fullcopy.New(), w}
@@ -135,5 +166,46 @@ func TestNoRoomForAGuardedDisk(t *testing.T) {
 	must(t, err)
 	if _, err = d.Watch().Started(t.Context(), r.ID, nil); vm.CodeOf(err) != vm.CodeNoSpace {
 		t.Errorf("%v (code %s)", err, vm.CodeOf(err))
+	}
+}
+
+// What the host's full file system did to a disk is repaired by the next start, once there is room.
+func TestASpoiltDiskIsRepairedByAStart(t *testing.T) {
+	w := newWorld(t)
+	w.store = &guarded{health: disk.Health{State: disk.StoreOK, HostFree: 100 << 30}}
+	d := w.start()
+	r := d.run("web", false)
+	_, err := d.Stop(t.Context(), "web", false, 0)
+	must(t, err)
+	_, err = d.Watch().Stopped(t.Context(), r.ID, nil)
+	must(t, err)
+	var notes []string
+	start := func() error {
+		t.Helper()
+		watch := d.Watch()
+		_, err := d.Start(t.Context(), "web")
+		must(t, err)
+		_, err = watch.Started(t.Context(), r.ID, func(ev vm.Event) {
+			if ev.Kind == "note" {
+				notes = append(notes, ev.Text)
+			}
+		})
+		return err
+	}
+	w.store.set(disk.StoreInvalid, 2*guardReserve-100<<20)
+	err = start()
+	if vm.CodeOf(err) != vm.CodeNoSpace || !strings.Contains(err.Error(), "nothing else is lost") || !strings.Contains(vm.HintOf(err), "free 100 MiB") {
+		t.Errorf("without room: %v (code %s, hint %q)", err, vm.CodeOf(err), vm.HintOf(err))
+	}
+	if got := w.store.called(); got != "" || len(notes) > 0 {
+		t.Errorf("without room it did %q and said %q", got, notes)
+	}
+	w.store.set(disk.StoreInvalid, 2*guardReserve)
+	w.store.mu.Lock()
+	w.store.there = true // the kernel may still have it
+	w.store.mu.Unlock()
+	must(t, start())
+	if got := w.store.called(); got != "repair" || len(notes) != 1 || !strings.Contains(notes[0], "repaired") {
+		t.Errorf("with room it did %q and said %q", got, notes)
 	}
 }

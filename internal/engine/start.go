@@ -137,8 +137,11 @@ func (w *worker) prepare(ctx context.Context, r vm.VMRecord) (p prepared, err er
 	if err != nil {
 		return p, err
 	}
-	if _, ok := disks.(disk.Guard); ok { // its guest would wait from the start
-		if err := e.Limits.space(e.Paths.VMs(), 2*guardReserve); err != nil {
+	if guard, ok := disks.(disk.Guard); ok {
+		if err := w.repairDisk(ctx, r, disks, guard); err != nil {
+			return p, err
+		}
+		if err := e.Limits.space(e.Paths.VMs(), 2*guardReserve); err != nil { // its guest would wait from the start
 			return p, err
 		}
 	}

@@ -107,7 +107,7 @@ func check(path string, want stamp) error {
 
 func invalid(path, state string) error {
 	return vm.Errorf(vm.CodeCorrupt, "overlay %s is %s: a write to it failed, most likely because the host's disk was full", path, state).
-		WithHint("free some space on the file system of %s; vm reset makes a new overlay, and everything but /root is lost", path)
+		WithHint("free some space on the file system of %s and start the VM: that repairs it; if it does not, vm reset makes a new overlay, and everything but /root is lost", path)
 }
 
 func (d Driver) attach(ctx context.Context, id vm.ID, o disk.Overlay) (disk.Attached, error) {

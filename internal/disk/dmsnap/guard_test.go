@@ -5,6 +5,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -112,7 +113,8 @@ func TestHostFull(t *testing.T) {
 	a := ensure(t, o)
 	must(t, put(t, a, 4096, []byte("kept")))
 	before := wantHealth(t, o, disk.StoreOK)
-	if err := put(t, a, 1<<20, make([]byte, 24<<20)); err == nil {
+	const from, size = 1 << 20, 24 << 20
+	if err := put(t, a, from, bytes.Repeat([]byte("more"), size/4)); err == nil {
 		t.Fatal("more was written than the host has")
 	}
 	after := wantHealth(t, o, disk.StoreInvalid)
@@ -140,6 +142,12 @@ func TestHostFull(t *testing.T) {
 	wantHealth(t, o, disk.StoreOK)
 	if got := get(t, a, 4096, 4) + get(t, a, 31<<20, 4); got != "keptbase" {
 		t.Errorf("repaired it holds %q", got)
+	}
+	old, new := strings.Repeat("base", chunk/4), strings.Repeat("more", chunk/4)
+	for at, all := 0, get(t, a, from, size); at < size; at += chunk {
+		if c := all[at : at+chunk]; c != old && c != new {
+			t.Fatalf("repaired, the chunk at %d is neither what was before nor what was written: %.64q …", from+at, c)
+		}
 	}
 	must(t, put(t, a, 8192, []byte("more")))
 }
