@@ -66,6 +66,14 @@ type Probe struct {
 	Limit   string `json:"limit,omitempty"` // what guests lack since this version is old
 }
 
+// Speed says, for people, how fast to expect a machine that runs by "kvm" or "tcg": the end of a sentence.
+func Speed(accel string) string {
+	if accel == "kvm" {
+		return "at nearly the speed of this machine"
+	}
+	return "about ten times slower than this machine"
+}
+
 // Auto is what a VM gets that asks for neither VMM nor network.
 type Auto struct {
 	VMM, Network string // names of drivers
