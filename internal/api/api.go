@@ -142,6 +142,7 @@ type VMView struct {
 	SSH      *SSHAccess   `json:"ssh,omitempty"`
 	Ports    []PortStatus `json:"ports,omitempty"`   // that it publishes
 	VMMWhy   string       `json:"vmm_why,omitempty"` // why this VMM and acceleration (vmm.Probe), for people
+	Speed    string       `json:"speed,omitempty"`   // how fast to expect it (vmm.Speed), for people
 }
 
 // SSHAccess is what an ssh client needs to reach a VM and to be sure of it.

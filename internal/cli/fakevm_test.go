@@ -170,7 +170,7 @@ func (f *fake) show(w http.ResponseWriter, r *http.Request) {
 	if record == nil {
 		return
 	}
-	v := api.VMView{VMRecord: *record, VMDir: record.Runtime.VMDir, VMMWhy: "it is a test", Ports: f.published(record), SSH: &api.SSHAccess{
+	v := api.VMView{VMRecord: *record, VMDir: record.Runtime.VMDir, VMMWhy: "it is a test", Speed: "as fast as tests are", Ports: f.published(record), SSH: &api.SSHAccess{
 		User: "root", IdentityFile: f.p.SSHKey(), KnownHosts: filepath.Join(record.Runtime.VMDir, "known_hosts"), HostKeyAlias: record.Runtime.DNSName}}
 	if record.State == vm.StateRunning {
 		v.Handles, v.Observed = vm.VMHandles{PID: 4711}, vm.Observed{Alive: true, Ready: true, Accel: "tcg"}

@@ -98,6 +98,7 @@ func viewTable(now time.Time, v api.VMView) *table {
 	line("Work disk", formatSize(v.Spec.DiskSize)+" at /root")
 	line("VMM", chosen(v.VMM, v.Spec.VMM)+after(", ", v.Observed.Accel))
 	line("Why this VMM", v.VMMWhy)
+	line("How fast", v.Speed)
 	line("Disk driver", chosen(v.Disk, v.Spec.Disk))
 	line("Network", chosen(v.Network, v.Spec.Network))
 	line("IP", v.Runtime.GuestIP)

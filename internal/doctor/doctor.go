@@ -31,9 +31,9 @@ type kind struct{ code, severity, text, hint string }
 var (
 	vmmMissing    = kind{"vmm-missing", severityError, "VMM %s cannot be used: %s", "%s"}
 	vmmUnused     = kind{"vmm-unused", severityInfo, "VMM %s cannot be used: %s", "%s"}
-	emulated      = kind{"emulated", severityWarning, "VMs run under software emulation (%s %s), about ten times slower: %s", "%s"}
+	emulated      = kind{"emulated", severityWarning, "VMs run under software emulation (%s %s), %s: %s", "%s"}
 	vmmOld        = kind{"vmm-old", severityInfo, "%s %s: %s", "install a newer %s"}
-	accelerated   = kind{"accelerated", severityInfo, "%s %s runs VMs with hardware virtualization, at nearly the speed of this machine: %s", ""}
+	accelerated   = kind{"accelerated", severityInfo, "%s %s runs VMs with hardware virtualization, %s: %s", ""}
 	automatic     = kind{"auto", severityInfo, "new VMs run under %s, on network %s", "--vmm and --network ask for others"}
 	automaticNext = kind{"auto", severityInfo, "new VMs run under %s, on network %s, if it proves to run guests when there is a kernel", "--vmm and --network ask for others"}
 	passedOver    = kind{"auto-passed-over", severityWarning, "new VMs run under %s, %s", "%s"}
@@ -134,9 +134,9 @@ func (d *Doctor) vmms(ctx context.Context) (out []api.Problem, takes string) {
 		case !p.Usable:
 			out = append(out, absent.problem([]any{p.Hint}, name, p.Why))
 		case p.Accel == "kvm":
-			out = append(out, accelerated.problem(nil, name, p.Version, p.Why))
+			out = append(out, accelerated.problem(nil, name, p.Version, vmm.Speed(p.Accel), p.Why))
 		default:
-			out = append(out, emulated.problem([]any{p.Hint}, name, p.Version, p.Why))
+			out = append(out, emulated.problem([]any{p.Hint}, name, p.Version, vmm.Speed(p.Accel), p.Why))
 		}
 		if p.Usable && p.Limit != "" {
 			name := d.VMMs[i].Name()

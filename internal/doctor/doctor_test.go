@@ -64,7 +64,7 @@ func TestVMMs(t *testing.T) {
 		{vmm.Probe{Usable: true, Accel: "kvm", Why: "a guest booted"}, "accelerated", "info"},
 	} {
 		got, takes := taking(Config{VMMs: []vmm.Driver{driver{probe: c.probe}}}, false, nil).vmms(t.Context())
-		if takes != "qemu" || len(got) != 2 || got[1].Code != "auto" || got[1].Text != "new VMs run under qemu, on network user" || got[0].Code != c.code || got[0].Severity != c.severity || !strings.Contains(got[0].Text, c.probe.Why) || got[0].Hint != c.probe.Hint {
+		if takes != "qemu" || len(got) != 2 || got[1].Code != "auto" || got[1].Text != "new VMs run under qemu, on network user" || got[0].Code != c.code || got[0].Severity != c.severity || !strings.Contains(got[0].Text, c.probe.Why) || strings.Contains(got[0].Text, vmm.Speed(c.probe.Accel)) != c.probe.Usable || got[0].Hint != c.probe.Hint {
 			t.Errorf("%+v: %+v", c.probe, got)
 		}
 	}

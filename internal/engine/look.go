@@ -134,6 +134,22 @@ func (e *Engine) WhyVMM(ctx context.Context, r vm.VMRecord) string {
 	return why
 }
 
+// Speed says how fast to expect a VM: by what its living process runs by, else by what its next start would. Empty where none
+// would.
+func (e *Engine) Speed(ctx context.Context, r vm.VMRecord, seen vm.Observed) string {
+	if seen.Accel != "" {
+		return vmm.Speed(seen.Accel)
+	}
+	d, err := e.vmm(r.VMM)
+	if err != nil {
+		return ""
+	}
+	if p := d.Probe(ctx); p.Usable {
+		return vmm.Speed(p.Accel)
+	}
+	return ""
+}
+
 func exists(path string) bool {
 	_, err := os.Lstat(path)
 	return err == nil

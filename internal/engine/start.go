@@ -224,13 +224,19 @@ func (w *worker) attach(ctx context.Context, r vm.VMRecord) (network.Attached, e
 // own. Without it a guest that boots at full speed was throttled for a tenth of the time.
 const ownCPUs = 1
 
+// tableShare is which part of a guest's memory the kernel may need beside it, on the VM's account. Without huge pages the VMM's
+// page tables and KVM's take 8 bytes each for a page of 4 KiB, 1/256 in all, and KVM's reverse map may take as much as one of
+// them. A fixed allowance would be used up by a large guest, which would be killed for touching the memory that it was given.
+const tableShare = 128
+
 // limitsOf is what a VM's processes may take of the host: none where it is not known what the VMM needs for itself.
 func (e *Engine) limitsOf(r vm.VMRecord) cgroup.Limits {
 	d, err := e.vmm(r.VMM)
 	if err != nil || d.Features().Overhead == 0 {
 		return cgroup.Limits{}
 	}
-	return cgroup.Limits{Memory: (r.Spec.MemoryMiB + d.Features().Overhead) << 20, CPUs: r.Spec.VCPU + ownCPUs}
+	guest := r.Spec.MemoryMiB << 20
+	return cgroup.Limits{Memory: guest + guest/tableShare + d.Features().Overhead<<20, CPUs: r.Spec.VCPU + ownCPUs}
 }
 
 // refOf names a VM's machine to its driver.

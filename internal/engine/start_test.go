@@ -18,13 +18,19 @@ func (known) Features() vmm.Features { return vmm.Features{Overhead: 32} }
 func TestLimits(t *testing.T) {
 	unknown := fake.New(fake.NewHost(), "unknown")
 	e := &Engine{Config: Config{VMMs: []vmm.Driver{unknown, known{unknown}}}}
-	for name, want := range map[string]cgroup.Limits{
-		"known":   {Memory: (256 + 32) << 20, CPUs: 3}, // a guest of two at full speed leaves one for its devices
-		"unknown": {},
-		"none":    {},
+	for _, c := range []struct {
+		vmm       string
+		memoryMiB int64
+		want      cgroup.Limits
+	}{
+		{"known", 256, cgroup.Limits{Memory: (256 + 32 + 2) << 20, CPUs: 3}}, // a guest of two at full speed leaves one for its devices
+		{"known", 64 << 10, cgroup.Limits{Memory: (64<<10 + 32 + 512) << 20, CPUs: 3}},
+		{"known", 64, cgroup.Limits{Memory: (64+32)<<20 + 512<<10, CPUs: 3}},
+		{"unknown", 256, cgroup.Limits{}},
+		{"none", 256, cgroup.Limits{}},
 	} {
-		if got := e.limitsOf(vm.VMRecord{VMM: name, Spec: vm.Spec{VCPU: 2, MemoryMiB: 256}}); got != want {
-			t.Errorf("%s: %+v, want %+v", name, got, want)
+		if got := e.limitsOf(vm.VMRecord{VMM: c.vmm, Spec: vm.Spec{VCPU: 2, MemoryMiB: c.memoryMiB}}); got != c.want {
+			t.Errorf("%s, %d MiB: %+v, want %+v", c.vmm, c.memoryMiB, got, c.want)
 		}
 	}
 }

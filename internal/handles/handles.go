@@ -85,14 +85,16 @@ func (c *Cache) Set(ctx context.Context, id vm.ID, dir string, h vm.VMHandles) e
 	return nil
 }
 
-// replace puts the scratch file in the place of the one there is. Nothing waits for the disk: it has to outlive the daemon,
-// not the host, whose next boot makes it void.
+// replace puts the scratch file in the place of the one there is: whoever reads it sees the one or the other, whole, whatever
+// the host dies of meanwhile.
 func replace(dir string, content []byte) error {
 	f, err := os.CreateTemp(dir, "."+FileName+"*")
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(content)
+	if _, err = f.Write(content); err == nil {
+		err = f.Sync()
+	}
 	if err = errors.Join(err, f.Close()); err == nil {
 		err = os.Rename(f.Name(), filepath.Join(dir, FileName))
 	}

@@ -34,19 +34,9 @@ func (b Bootable) Done() {
 // ProveBoot finds what to boot; its error says why there is nothing.
 type ProveBoot func(ctx context.Context) (Bootable, error)
 
-// unsure is the error of a boot whose VMM somebody ended. One that comes to nothing is none: a KVM that lies looks like that,
-// and costs all of that time at each look.
-type unsure struct{ error }
-
-// Unsure says that a boot which failed Prove tells nothing certain of the host: it may have been short of memory.
-func Unsure(err error) bool {
-	var u unsure
-	return errors.As(err, &u)
-}
-
 // Prove runs a VMM whose guest, booted with guest.ArgProve, has its console on the VMM's standard output, until it prints
 // guest.ProofLine, and returns how long that took. The process has ended on return, whatever happened: most kills it, and
-// so does the end of this one.
+// so does the end of this one. See Unsure for what its error proves.
 func Prove(ctx context.Context, most time.Duration, binary string, args ...string) (time.Duration, error) {
 	begin := time.Now()
 	bounded, cancel := context.WithTimeout(ctx, most)
@@ -60,10 +50,10 @@ func Prove(ctx context.Context, most time.Duration, binary string, args ...strin
 	defer runtime.UnlockOSThread()
 	console, err := cmd.StdoutPipe()
 	if err != nil {
-		return 0, err
+		return 0, unsure{err}
 	}
 	if err := cmd.Start(); err != nil {
-		return 0, err
+		return 0, unsure{err}
 	}
 	proven, last := printsProof(bufio.NewScanner(console))
 	took := time.Since(begin)
@@ -80,13 +70,18 @@ func Prove(ctx context.Context, most time.Duration, binary string, args ...strin
 	if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() {
 		return 0, unsure{fmt.Errorf("%v; it said %.200q", cmd.ProcessState, cmp.Or(words, last))}
 	}
-	if words != "" {
-		return 0, errors.New(words)
+	switch {
+	case words != "":
+		err = errors.New(words)
+	case last != "":
+		err = fmt.Errorf("it ended, and said last %.200q", last)
+	default:
+		err = errors.New("it ended without a word")
 	}
-	if last != "" {
-		return 0, fmt.Errorf("it ended, and said last %.200q", last)
+	if passes(cmp.Or(words, last)) {
+		err = unsure{err}
 	}
-	return 0, errors.New("it ended without a word")
+	return 0, err
 }
 
 // printsProof reads a console until the proof or the end. The line may follow others, and carries a carriage return.

@@ -66,6 +66,14 @@ type Probe struct {
 	Limit   string `json:"limit,omitempty"` // what guests lack since this version is old
 }
 
+// Speed says, for people, how fast to expect a machine that runs by "kvm" or "tcg": the end of a sentence.
+func Speed(accel string) string {
+	if accel == "kvm" {
+		return "at nearly the speed of this machine"
+	}
+	return "about ten times slower than this machine"
+}
+
 // Auto is what a VM gets that asks for neither VMM nor network.
 type Auto struct {
 	VMM, Network string // names of drivers
@@ -90,7 +98,7 @@ type Features struct {
 	Jails    bool   // each VMM runs as a user of its own, Config.UID
 	Metrics  bool   // the VMM writes Config.Metrics
 	CID      uint32 // the guest's vsock address; 0 = it has no vsock
-	Overhead int64  // MiB the VMM needs beside the guest's memory; 0 = unknown, so that no limit can be set
+	Overhead int64  // MiB the VMM needs beside a guest's memory and its page tables; 0 = unknown, so that no limit can be set
 }
 
 // Pauser is a Driver whose machines can be halted and go on. Doing either twice is success.

@@ -146,7 +146,7 @@ func TestLifeOverTheAPI(t *testing.T) {
 	}
 	other.Close()
 	v, err := c.VM(ctx, "web")
-	if err != nil || v.Handles.PID == 0 || !v.Observed.Alive || v.VMDir == "" || v.VMMWhy == "" {
+	if err != nil || v.Handles.PID == 0 || !v.Observed.Alive || v.VMDir == "" || v.VMMWhy == "" || v.Speed != vmm.Speed("tcg") {
 		t.Errorf("%+v, %v", v, err)
 	}
 	for range 2 { // stopping what is stopped is success

@@ -167,5 +167,6 @@ func (s *server) view(ctx context.Context, name string) (api.VMView, error) {
 	return api.VMView{
 		VMRecord: s.Engine.Seen(r), Handles: s.Engine.Handles.Get(r.ID), Observed: observed,
 		VMDir: r.Runtime.VMDir, SSH: s.Engine.SSHAccess(r), Ports: s.Engine.Published(r), VMMWhy: s.Engine.WhyVMM(ctx, r),
+		Speed: s.Engine.Speed(ctx, r, observed),
 	}, nil
 }

@@ -44,6 +44,7 @@ type findings struct {
 	Jailer string `json:"-"`
 	jailer stamp  // of the jailer
 	hint   string
+	unsure bool // see vmm.Unsure
 	// pending says that no boot could be tried yet, for want of a kernel.
 	pending bool
 }
@@ -208,6 +209,9 @@ func (d *Driver) judge(ctx context.Context, f findings) (findings, error) {
 		return f, nil
 	}
 	if f.Tried {
+		if !f.Proven {
+			f.hint = vmm.TryAgain(f.unsure, d.stateFile)
+		}
 		return f, nil
 	}
 	if d.proveBoot == nil {
@@ -225,14 +229,14 @@ func (d *Driver) judge(ctx context.Context, f findings) (findings, error) {
 	case ctx.Err() != nil:
 		return f, ctx.Err()
 	case err != nil:
-		f.Why = "a guest does not boot: " + err.Error()
+		f.Why, f.unsure = "a guest does not boot: "+err.Error(), vmm.Unsure(err)
+		f.hint = vmm.TryAgain(f.unsure, d.stateFile)
 	default:
 		f.Proven, f.Why = true, fmt.Sprintf("a guest booted under KVM in %d ms", took.Milliseconds())
 	}
 	f.Tried = true
 	d.log.Info("tried Firecracker", "proven", f.Proven, "why", f.Why)
-	if vmm.Unsure(err) { // holds for this daemon alone
-		f.hint = "the host may have been short of memory: 'banger daemon stop', which VMs outlive, and the next daemon tries it again"
+	if f.unsure { // holds for this daemon alone
 		return f, nil
 	}
 	if err := save(ctx, d.stateFile, f); err != nil {

@@ -115,6 +115,40 @@ func TestProbeForgetsWhatIsUnsure(t *testing.T) {
 	}
 }
 
+// So does a host that was short of something, or whose KVM another hypervisor had: each as Firecracker 1.12.1 says it, whose
+// libc has other words for the errors than Go.
+func TestProbeForgetsAHostThatWasBusy(t *testing.T) {
+	for says, sure := range map[string]bool{
+		"RunWithoutApiError(BuildMicroVMFromJson(StartMicroVM(Internal(Kvm(Kvm(Error(16)))))))":                                                                        false,
+		`RunWithoutApiError(BuildMicroVMFromJson(StartMicroVM(GuestMemory(MmapRegionError(Mmap(Os { code: 12, kind: OutOfMemory, message: "Out of memory" }))))))`:     false,
+		`RunWithoutApiError(BuildMicroVMFromJson(StartMicroVM(Internal(EventFd(Os { code: 24, kind: Uncategorized, message: "No file descriptors available" })))))`:    false,
+		"Kvm error: Error creating KVM object: Interrupted system call (os error 4)":                                                                                   false,
+		`RunWithoutApiError(BuildMicroVMFromJson(ParseFromJson(BootSource(InvalidKernelPath(Os { code: 2, kind: NotFound, message: "No such file or directory" })))))`: true,
+		"RunWithoutApiError(BuildMicroVMFromJson(StartMicroVM(Internal(Kvm(Kvm(Error(22)))))))":                                                                        true,
+	} {
+		c, tries := trying(t, "echo 'Error: "+says+"' >&2; exit 1")
+		for i := range 2 {
+			d := New(c)
+			want := i + 1
+			hint := "and the next daemon tries it again"
+			if sure {
+				want, hint = 1, "rm "+filepath.Join(c.StateDir, "firecracker.json")
+			}
+			for range 2 {
+				if p := d.Probe(t.Context()); p.Usable || !strings.Contains(p.Why, says) || !strings.Contains(p.Hint, hint) || *tries != want {
+					t.Errorf("daemon %d: %+v after %d boots", i, p, *tries)
+				}
+			}
+		}
+		if err := os.RemoveAll(filepath.Join(c.StateDir, "firecracker.json")); err != nil { // as the hint says
+			t.Fatal(err)
+		}
+		if before := *tries; New(c).Probe(t.Context()).Usable || *tries != before+1 {
+			t.Errorf("%s: with its verdict removed KVM is not tried again", says)
+		}
+	}
+}
+
 // A mount may forbid what a jail needs. It is said before each VM fails of it, and counts no longer than it is so.
 func TestProbeLooksAtTheJailsMount(t *testing.T) {
 	testhost.Need(t, testhost.Root)

@@ -34,7 +34,7 @@ type findings struct {
 	KVMWhy  string  `json:"kvm_why"` // the end of a sentence, for people
 
 	kvmHint string
-	unsure  bool // the verdict on KVM is of a boot that somebody ended
+	unsure  bool // see vmm.Unsure
 }
 
 func (f findings) kvm() bool { return f.KVM == kvmProven }

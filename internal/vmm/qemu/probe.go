@@ -30,11 +30,7 @@ func (d *Driver) Probe(ctx context.Context) vmm.Probe {
 		case kvmUnknown:
 			p.Hint = "banger kernel import gets a kernel to try it with"
 		case kvmDisproven:
-			if f.unsure {
-				p.Hint = "the host may have been short of memory: 'banger daemon stop', which VMs outlive, and the next daemon tries it again"
-				break
-			}
-			p.Hint = "look at the hypervisor of the machine below, its version and its nested virtualization; KVM is tried again after this machine's next boot"
+			p.Hint = vmm.TryAgain(f.unsure, d.stateFile)
 		}
 		if !sound(f.Version) {
 			p.Limit = "all processors of a guest share one of this host's; from 8.1 on emulated ones can run side by side"

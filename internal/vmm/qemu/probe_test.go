@@ -263,6 +263,33 @@ func TestKVMWithNoProcessor(t *testing.T) {
 		strings.Contains(f.KVMWhy, "\n") {
 		t.Errorf("found %+v, %v", f, err)
 	}
+	if p := d.Probe(t.Context()); !strings.HasSuffix(p.Hint, "rm "+d.stateFile) {
+		t.Errorf("how to try it again: %q", p.Hint)
+	}
+}
+
+// KVM that another hypervisor has now is free later.
+func TestKVMForgetsThatItWasBusy(t *testing.T) {
+	dir := t.TempDir()
+	d, _ := stub(t, dir)
+	busy := read(t, d.binary) + `case "$*" in *banger.prove=1*) echo "ioctl(KVM_CREATE_VM) failed: 16 Device or resource busy" >&2; exit 1;; esac` + "\n"
+	if err := os.WriteFile(d.binary, []byte(busy), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write(t, d.host.Device, "")
+	write(t, d.host.CPUInfo, svm)
+	tries := 0
+	boot := func(context.Context) (vmm.Bootable, error) {
+		tries++
+		return vmm.Bootable{Kernel: "/k/vmlinux", Initramfs: "/k/initramfs"}, nil
+	}
+	next, _ := stub(t, dir)
+	for i, d := range []*Driver{d, next} {
+		d.proveBoot = boot
+		if p := d.Probe(t.Context()); p.Accel != "tcg" || !strings.Contains(p.Why, "resource busy") || !strings.Contains(p.Hint, "another hypervisor") || tries != i+1 {
+			t.Errorf("daemon %d: %+v after %d tries", i, p, tries)
+		}
+	}
 }
 
 // On a new host the first question comes before the first kernel: that verdict must not last for the daemon's life.
