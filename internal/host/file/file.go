@@ -111,7 +111,8 @@ func Remove(ctx context.Context, what, final string) error {
 		errs = append(errs, err)
 	}
 	for _, e := range entries {
-		if !strings.HasPrefix(e.Name(), prefix) {
+		random, ok := strings.CutPrefix(e.Name(), prefix)
+		if !ok || strings.Trim(random, "0123456789") != "" { // a person's, who kept a copy
 			continue
 		}
 		if err := remove(ctx, what+".temp.remove", filepath.Join(dir, e.Name())); err != nil {

@@ -58,15 +58,15 @@ func TestCreate(t *testing.T) {
 	}); err != nil {
 		t.Error(err)
 	}
-	dead := filepath.Join(dir, ".f[*].tmp-1")
-	if err := os.WriteFile(dead, nil, 0o600); err != nil {
+	dead, kept := filepath.Join(dir, ".f[*].tmp-1"), ".f[*].tmp-mine"
+	if err := errors.Join(os.WriteFile(dead, nil, 0o600), os.WriteFile(filepath.Join(dir, kept), nil, 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
 		if err := Remove(t.Context(), "f", final); err != nil {
 			t.Fatal(err)
 		}
-		if got := names(t, dir); !slices.Equal(got, []string{"f[*]2"}) {
+		if got := names(t, dir); !slices.Equal(got, []string{kept, "f[*]2"}) {
 			t.Errorf("Remove left %v", got)
 		}
 	}

@@ -11,10 +11,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/renameio/v2"
 	"golang.org/x/sys/unix"
 
+	"banger/internal/act"
 	"banger/internal/host/cgroup"
+	"banger/internal/host/file"
 	"banger/internal/inventory"
+	"banger/internal/sshkey"
 	"banger/internal/testhost"
 	"banger/internal/vm"
 )
@@ -132,6 +136,11 @@ func TestMountsAreNeverTouched(t *testing.T) {
 	}
 }
 
+// keep are files in a VM's directory that are in use, or a person's.
+var keep = []string{"handles.json", ".handles.json", "system", ".bashrc", "vmm.log",
+	".work.ext4.bak", ".system-before-upgrade", ".system.tmp-", ".system.tmp-mine", ".known_hosts.swp", ".known_hosts2", ".known_hosts00012345", ".handles.json12345~",
+	".ssh_host_ed25519_key.old", ".system12345", "x.system.tmp-91234"}
+
 func TestScraps(t *testing.T) {
 	p := placeIn(t)
 	began := time.Now().Add(-time.Minute)
@@ -139,15 +148,19 @@ func TestScraps(t *testing.T) {
 	mkdir(t, filepath.Join(p.Cache, "initramfs"))
 	var want []string
 	for _, f := range []string{
-		filepath.Join(p.Dir(id), ".handles.json123"), filepath.Join(p.Dir(id), ".system.tmp-9"), filepath.Join(p.Dir(id), ".work.ext4.tmp-9"),
-		filepath.Join(p.Cache, ".probe.json7"), filepath.Join(p.Cache, ".prove-1.json"), filepath.Join(p.Cache, "initramfs", ".x.img1"),
+		filepath.Join(p.Dir(id), ".handles.json1234567890"), filepath.Join(p.Dir(id), ".system.tmp-91234"), filepath.Join(p.Dir(id), ".work.ext4.tmp-91234"),
+		filepath.Join(p.Dir(id), ".ssh_host_ed25519_key-91234"), filepath.Join(p.Dir(id), ".ssh_host_ed25519_key.pub9223372036854775807"),
+		filepath.Join(p.Cache, ".probe.json71234"), filepath.Join(p.Cache, ".prove-12345.json"), filepath.Join(p.Cache, "initramfs", ".x.img12345"),
 	} {
 		want = append(want, write(t, f, time.Hour))
 	}
-	for _, f := range []string{"handles.json", ".handles.json", "system", ".bashrc", "vmm.log"} { // in use, or a person's
+	for _, f := range keep {
 		write(t, filepath.Join(p.Dir(id), f), time.Hour)
 	}
-	young := write(t, filepath.Join(p.Dir(id), ".known_hosts1"), 0)
+	for _, f := range []string{"probe.json", ".probe.json.swp", ".prove-it.json", ".prove-12345.json.bak", "initramfs/.x.img", "initramfs/.x.img.bak", "initramfs/.12345"} {
+		write(t, filepath.Join(p.Cache, f), time.Hour)
+	}
+	young := write(t, filepath.Join(p.Dir(id), ".known_hosts12345"), 0)
 	found, kind := list(t, Source{Began: began}, p, "half-written file")
 	var got []string
 	for _, o := range found {
@@ -172,9 +185,70 @@ func TestScraps(t *testing.T) {
 			t.Errorf("remove %s: %v", o.Name, err)
 		}
 	}
-	if left, _ := os.ReadDir(p.Dir(id)); len(left) != 6 {
+	if left, _ := os.ReadDir(p.Dir(id)); len(left) != len(keep)+1 {
 		t.Errorf("left %v", left)
 	}
+}
+
+// watcher looks at each point that is passed.
+type watcher func()
+
+func (w watcher) Pass(string) error { w(); return nil }
+
+// A writer that names its half-written files otherwise would leave them for ever.
+func TestScrapsAreWhatIsWritten(t *testing.T) {
+	p := placeIn(t)
+	mkdir(t, p.Dir(id))
+	seen := 0
+	look := watcher(func() {
+		for dir, names := range (scraps{place: p}).written() {
+			entries, _ := os.ReadDir(dir)
+			for _, e := range entries {
+				if !strings.HasPrefix(e.Name(), ".") {
+					continue
+				}
+				if seen++; !names.MatchString(e.Name()) {
+					t.Errorf("%s in %s is none", e.Name(), dir)
+				}
+			}
+		}
+	})
+	ctx := act.Watch(t.Context(), look)
+	held := func(f *renameio.PendingFile, err error) error { // file.Write, whose one act is over before anybody can look
+		if err == nil {
+			look()
+			err = f.Cleanup()
+		}
+		return err
+	}
+	for what, write := range map[string]func() error{
+		"overlay": func() error {
+			return file.Create(ctx, "x", filepath.Join(p.Dir(id), "system"), func(string) error { return nil })
+		},
+		"work disk": func() error {
+			return file.Create(ctx, "x", filepath.Join(p.Dir(id), "work.ext4"), func(string) error { return nil })
+		},
+		"host key": func() error {
+			_, err := sshkey.Ensure(ctx, filepath.Join(p.Dir(id), "ssh_host_ed25519_key"), "x")
+			return err
+		},
+		"login key": func() error {
+			_, err := sshkey.Ensure(ctx, filepath.Join(p.State, "ssh", "id_ed25519"), "x")
+			return err
+		},
+		"pin":      func() error { return held(pending(filepath.Join(p.Dir(id), "known_hosts"))) },
+		"public":   func() error { return held(pending(filepath.Join(p.Dir(id), "ssh_host_ed25519_key.pub"))) },
+		"findings": func() error { return held(pending(filepath.Join(p.Cache, "probe.json"))) },
+	} {
+		before := seen
+		if err := write(); err != nil || seen == before {
+			t.Errorf("%s: %v, %d seen", what, err, seen-before)
+		}
+	}
+}
+
+func pending(path string) (*renameio.PendingFile, error) {
+	return renameio.NewPendingFile(path, renameio.WithTempDir(filepath.Dir(path)))
 }
 
 // What a daemon writes is its own also when the clock was set back since it began, or forward.
@@ -250,8 +324,7 @@ func TestCgroups(t *testing.T) {
 func TestClear(t *testing.T) {
 	p := placeIn(t)
 	mkdir(t, p.Dir(id))
-	scrap := write(t, filepath.Join(p.Dir(id), ".handles.json123"), 0)
-	keep := []string{"handles.json", "system", ".bashrc"}
+	scrap := write(t, filepath.Join(p.Dir(id), ".handles.json1234567890"), 0)
 	for _, name := range keep {
 		write(t, filepath.Join(p.Dir(id), name), time.Hour)
 	}

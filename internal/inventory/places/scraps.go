@@ -7,7 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
+	"regexp"
 	"time"
 
 	"banger/internal/act"
@@ -15,20 +15,34 @@ import (
 	"banger/internal/vm"
 )
 
-// scraps are half-written files. Who writes a file whole or not at all writes it under another name, ".NAME" and something
-// random, and gives it its own at the end; who dies before leaves that. Nobody reads it any more.
+// scraps are half-written files. Who writes a file whole or not at all writes it under another name, made of its own and
+// a random number, and gives it its own at the end; who dies before leaves that. Nobody reads it any more.
 type scraps struct {
 	place inventory.Place
 	began time.Time
 }
 
+// random is the number of os.CreateTemp and of renameio in such a name. One in a million is shorter, and stays: it is
+// taken for a person's, who counts his copies.
+const random = `[1-9][0-9]{3,18}`
+
+// The names as their writers make them (TestScrapsAreWhatIsWritten), and no others: a copy that a person keeps beside a
+// file, or what an editor makes, may begin with its name too.
+var (
+	ofVM        = scrapNames(`(handles\.json|known_hosts|ssh_host_ed25519_key(\.pub|-)|(system|work\.ext4)\.tmp-)` + random)
+	ofCache     = scrapNames(`(probe|firecracker)\.json` + random + `|prove-` + random + `\.json`)
+	ofInitramfs = scrapNames(`.+\.img` + random)
+	ofKey       = scrapNames(`id_ed25519(\.pub|-)` + random)
+)
+
+func scrapNames(pattern string) *regexp.Regexp { return regexp.MustCompile(`^\.(` + pattern + `)$`) }
+
 // written are the names of what is written so, by the directory it lies in.
-func (k scraps) written() map[string][]string {
-	ofVM := []string{"handles.json", "system", "work.ext4", "ssh_host_ed25519_key", "ssh_host_ed25519_key.pub", "known_hosts"}
-	all := map[string][]string{
-		k.place.Cache: {"probe.json", "firecracker.json", "prove-"},
-		filepath.Join(k.place.Cache, "initramfs"): {""},
-		filepath.Join(k.place.State, "ssh"):       {"id_ed25519"},
+func (k scraps) written() map[string]*regexp.Regexp {
+	all := map[string]*regexp.Regexp{
+		k.place.Cache: ofCache,
+		filepath.Join(k.place.Cache, "initramfs"): ofInitramfs,
+		filepath.Join(k.place.State, "ssh"):       ofKey,
 	}
 	entries, _ := inventory.VMDirs(k.place.VMs) // one that cannot be read is told of by dirs
 	for _, e := range entries {
@@ -61,7 +75,7 @@ func (k scraps) List(context.Context) (out []inventory.Object, err error) {
 			err = errors.Join(err, fmt.Errorf("look for half-written files: %w", rerr))
 		}
 		for _, e := range entries {
-			if !isScrap(e.Name(), names) { // by name first: a start looks at every file of every VM
+			if !names.MatchString(e.Name()) { // by name first: a start looks at every file of every VM
 				continue
 			}
 			fi, ferr := e.Info()
@@ -79,16 +93,6 @@ func (k scraps) List(context.Context) (out []inventory.Object, err error) {
 		}
 	}
 	return out, err
-}
-
-// isScrap says whether a file's name is what one of these has before its end: a dot, the name, and something after it.
-func isScrap(file string, names []string) bool {
-	for _, n := range names {
-		if rest, ok := strings.CutPrefix(file, "."+n); ok && rest != "" {
-			return true
-		}
-	}
-	return false
 }
 
 // Clear removes the half-written files that daemons left which died. It is for a daemon that begins, and nothing of it writes

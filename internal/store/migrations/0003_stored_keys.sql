@@ -1,0 +1,42 @@
+-- Which keys the JSON in rows has. An older banger that opened this database would drop those that it does not know from each
+-- row that it writes: this schema has it refuse. Some of these are older than it, since keys used to come without a schema.
+-- TestStoredKeysBelongToASchema holds that what is stored is what migrations name.
+--
+-- key images.env[] string
+-- key vms.runtime.api_sock_path string
+-- key vms.runtime.attempts int
+-- key vms.runtime.dns_name string
+-- key vms.runtime.guest_ip string
+-- key vms.runtime.last_error string
+-- key vms.runtime.last_error_at time
+-- key vms.runtime.log_path string
+-- key vms.runtime.metrics_path string
+-- key vms.runtime.reset_due bool
+-- key vms.runtime.restart_at time
+-- key vms.runtime.restarts int
+-- key vms.runtime.retry_at time
+-- key vms.runtime.state string
+-- key vms.runtime.system_overlay string
+-- key vms.runtime.uid int
+-- key vms.runtime.vm_dir string
+-- key vms.runtime.vsock_cid uint32
+-- key vms.runtime.vsock_path string
+-- key vms.runtime.work_disk_path string
+-- key vms.spec.auto_remove bool
+-- key vms.spec.disk string
+-- key vms.spec.disk_size int64
+-- key vms.spec.env[] string
+-- key vms.spec.image_name string
+-- key vms.spec.init string
+-- key vms.spec.kernel_name string
+-- key vms.spec.labels{} string
+-- key vms.spec.memory_mib int64
+-- key vms.spec.network string
+-- key vms.spec.ports[].guest_port int
+-- key vms.spec.ports[].host_ip string
+-- key vms.spec.ports[].host_port int
+-- key vms.spec.ports[].protocol string
+-- key vms.spec.restart string
+-- key vms.spec.vcpu int
+-- key vms.spec.vmm string
+SELECT 1;
