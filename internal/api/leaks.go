@@ -35,6 +35,7 @@ type HostObject struct {
 // FixRequest removes orphans: those that are named, and still are some.
 type FixRequest struct {
 	Objects []ObjectName `json:"objects"`
+	Discard []vm.ID      `json:"discard,omitempty"` // VMs whose record may have been lost: of these the named go too, with their disks
 }
 
 // ObjectName names an object.

@@ -23,12 +23,14 @@ Exit status: 0 when there is no error (warnings do not count), 1 when there is o
 BANGER_ROOT's, and no VM needs it. Exit status: 0 when there is no orphan, 1 when there is one.
 
 --fix removes the orphans: it prints what it will do, and asks. Where nobody can be asked it wants --yes. What cannot be proven to
-be this BANGER_ROOT's is never touched, nor is a VM that has a record: 'banger vm delete' removes those. Exit status: 0 when no
-orphan is left, 1 when one is kept, 125 when one could not be removed.`,
+be this BANGER_ROOT's is never touched, nor is a VM that has a record: 'banger vm delete' removes those. A VM whose disks are there
+and whose record is not is kept: the database may be one from a backup that is older than the VM. --discard ID removes it all the
+same, with its disks. Exit status: 0 when no orphan is left, 1 when one is kept, 125 when one could not be removed.`,
 		Example: `  banger doctor
   banger doctor --json
   banger doctor --leaks
   banger doctor --leaks --fix
+  banger doctor --leaks --fix --discard 0123456789ab
   banger doctor --leaks --fix --yes --json`,
 		Args: atMost(),
 	}
@@ -37,6 +39,7 @@ orphan is left, 1 when one is kept, 125 when one could not be removed.`,
 	cmd.Flags().BoolVar(&f.leaks, "leaks", false, "list what banger has on this host, and whose it is")
 	cmd.Flags().BoolVar(&f.fix, "fix", false, "remove what belongs to no VM")
 	cmd.Flags().BoolVarP(&f.yes, "yes", "y", false, "do not ask before removing")
+	cmd.Flags().StringSliceVar(&f.discard, "discard", nil, "with --fix: remove this VM too, which has disks and no record (its id; can be given more than once)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := f.check(cmd); err != nil {
 			return err

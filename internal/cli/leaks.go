@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -16,15 +17,39 @@ import (
 )
 
 // leakFlags are doctor's about what banger has on the host.
-type leakFlags struct{ leaks, fix, yes, json bool }
+type leakFlags struct {
+	leaks, fix, yes, json bool
+	discard               []string // ids of VMs
+}
 
 // check refuses flags that contradict each other.
 func (f leakFlags) check(cmd *cobra.Command) error {
 	if f.yes && !f.fix {
 		return usage(cmd, "--yes goes with --fix")
 	}
+	if len(f.discard) > 0 && !f.fix {
+		return usage(cmd, "--discard goes with --fix")
+	}
+	for _, id := range f.discard {
+		if _, err := vm.ParseID(id); err != nil {
+			return usage(cmd, "--discard takes the id of a VM that doctor --leaks tells of, twelve hex digits: %q is none", id)
+		}
+	}
 	return nil
 }
+
+// known refuses to discard what is no VM's whose record was lost, before anything is removed.
+func (f leakFlags) known(objects []api.HostObject) error {
+	for _, id := range f.discard {
+		if !slices.ContainsFunc(objects, func(o api.HostObject) bool { return isOrphan(o) && string(o.VM) == id }) {
+			return vm.Errorf(vm.CodeNotFound, "discard VM %s: nothing without a record has this id", id).
+				WithHint("banger doctor --leaks shows what there is; a VM that has a record goes by banger vm delete")
+		}
+	}
+	return nil
+}
+
+func (f leakFlags) discards(o api.HostObject) bool { return slices.Contains(f.discard, string(o.VM)) }
 
 // leaks lists what banger has on the host, and with fix removes what belongs to nobody.
 func (a *app) leaks(ctx context.Context, c *client.Client, f leakFlags) error {
@@ -67,8 +92,17 @@ func (a *app) printObjects(objects []api.HostObject) error {
 
 // fix prints the plan, asks, and has the daemon remove what was in it.
 func (a *app) fix(ctx context.Context, c *client.Client, objects []api.HostObject, f leakFlags) error {
+	if err := f.known(objects); err != nil {
+		return err
+	}
 	var request api.FixRequest
+	for _, id := range f.discard {
+		request.Discard = append(request.Discard, vm.ID(id))
+	}
 	for _, o := range objects {
+		if f.discards(o) {
+			o.Kept = ""
+		}
 		switch {
 		case removable(o):
 			request.Objects = append(request.Objects, api.ObjectName{Kind: o.Kind, Name: o.Name})

@@ -147,6 +147,45 @@ func TestADatabaseThatIsCorrupt(t *testing.T) {
 	p.run(t, "banger", "vm", "delete", "web")
 }
 
+// The database of a backup is put in place of one that knows a VM more. That VM's disks are kept, and its machine goes on, until
+// somebody says otherwise.
+func TestADatabaseThatIsOlder(t *testing.T) {
+	p := newStandInPlace(t)
+	lives := p.hold(t)
+	p.run(t, "banger", "daemon", "stop")
+	older, err := os.ReadFile(p.Database())
+	must(t, err)
+	p.run(t, "banger", "vm", "create", "--name", "since")
+	p.run(t, "banger", "vm", "start", "since")
+	since := p.show(t, "since")
+	id := p.machineOf(t, since.VMRecord)
+	p.run(t, "banger", "daemon", "stop")
+	must(t, os.WriteFile(p.Database(), older, 0o600)) // in place: the file is as old as it was
+
+	fix := []string{"doctor", "--leaks", "--fix", "--yes"}
+	out, err := p.command(t, "banger", fix...).CombinedOutput()
+	if err == nil {
+		t.Error("nothing is kept")
+	}
+	says(t, string(out), "keep VM's directory "+since.Runtime.VMDir, "--fix --discard "+string(since.ID))
+	for _, path := range []string{since.Runtime.SystemOverlay, since.Runtime.WorkDiskPath} {
+		if _, err := os.Stat(path); err != nil {
+			t.Error(err)
+		}
+	}
+	if !proc.Alive(id) {
+		t.Error("its machine was ended")
+	}
+	says(t, p.fails(t, append(fix, "--discard", string(p.show(t, "web").ID))...), "nothing without a record", "banger vm delete")
+	p.run(t, "banger", append(fix, "--discard", string(since.ID))...)
+	if _, err := os.Stat(since.Runtime.VMDir); !os.IsNotExist(err) || proc.Alive(id) {
+		t.Errorf("it was discarded, and is there: %v, its machine lives: %v", err, proc.Alive(id))
+	}
+	p.run(t, "banger", "doctor", "--leaks")
+	lives("beside it")
+	p.answers(t, "web")
+}
+
 // Somebody copied a root, for a backup, say, and uses the copy: the VMs in it are the original's, and stay so. One that was
 // moved is served where its old path leads to it.
 func TestARootThatIsCopied(t *testing.T) {

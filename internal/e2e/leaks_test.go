@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -15,8 +16,8 @@ import (
 	"banger/internal/vm"
 )
 
-// A VM whose record was lost still runs, and nobody would ever end it: doctor names all of it, and takes it away when it
-// is told to. The VM beside it, and what another root has, is not touched.
+// A VM whose record was lost still runs, and nobody would ever end it: doctor names all of it, and takes it away when the VM
+// is named. The VM beside it, and what another root has, is not touched.
 func TestALostRecordLeavesOrphans(t *testing.T) {
 	beside(t)
 	b, other := newBox(t), anotherBox(t)
@@ -33,7 +34,7 @@ func TestALostRecordLeavesOrphans(t *testing.T) {
 	for _, o := range objects {
 		if o.Status == api.ObjectOrphan {
 			orphans[o.Kind] = true
-			if o.VM != v.ID || o.Kept != "" {
+			if o.VM != v.ID || !strings.Contains(o.Kept, "--discard "+string(v.ID)) {
 				t.Errorf("%+v", o)
 			}
 		}
@@ -46,12 +47,13 @@ func TestALostRecordLeavesOrphans(t *testing.T) {
 			t.Errorf("no %s among the orphans %+v", kind, objects)
 		}
 	}
-	b.fails(125, "stdin is no terminal", "doctor", "--leaks", "--fix")
+	b.objects(1, "doctor", "--leaks", "--fix", "--yes", "--json")
+	b.fails(125, "stdin is no terminal", "doctor", "--leaks", "--fix", "--discard", string(v.ID))
 	process := proc.Identity{PID: v.Handles.PID, StartTime: v.Handles.StartTime, BootID: v.Handles.BootID}
 	if !proc.Alive(process) {
 		t.Error("the lost VM's process is gone before anybody agreed to that")
 	}
-	for _, o := range b.objects(0, "doctor", "--leaks", "--fix", "--yes", "--json") {
+	for _, o := range b.objects(0, "doctor", "--leaks", "--fix", "--discard", string(v.ID), "--yes", "--json") {
 		if !o.Removed {
 			t.Errorf("%+v", o)
 		}

@@ -22,12 +22,12 @@ func judge(objects []Finding, k knowledge) []Finding {
 	for _, r := range k.records {
 		records[r.ID] = r
 	}
-	older := olderThan(objects, records, k.born)
+	lost := lostRecords(objects, records, k.born)
 	for i := range objects {
 		f := &objects[i]
 		f.judge(records)
 		if f.Status == Orphan && f.VM != "" {
-			f.Kept = older[f.VM]
+			f.Kept = lost[f.VM]
 		}
 	}
 	slices.SortStableFunc(objects, func(a, b Finding) int {
@@ -79,22 +79,28 @@ func atRest(r vm.VMRecord) bool {
 // hundredths of a second since the boot, whose own date moves a little with the clock's corrections.
 const clockSlack = 2 * time.Second
 
-// olderThan finds the VMs without a record of which something was there before the database was. It cannot know that they
-// are orphans: it was restored from a backup or begun anew, and their records may be in the one that is gone.
-func olderThan(objects []Finding, records map[vm.ID]vm.VMRecord, born time.Time) map[vm.ID]string {
-	older := map[vm.ID]string{}
+// lostRecords finds the VMs without a record that may have had one, in a database that is gone, and says why. Two things tell:
+//
+// A directory with disks in it. A VM's record is there before them and goes after them, so that no crash leaves them alone: the
+// database is an older one, or begun anew. Its file's age does not tell, since one that is restored in place keeps its own.
+//
+// Anything that was there before the database's file was.
+func lostRecords(objects []Finding, records map[vm.ID]vm.VMRecord, born time.Time) map[vm.ID]string {
+	lost := map[vm.ID]string{}
 	for _, o := range objects {
-		if _, known := records[o.VM]; known || o.VM == "" || o.Made.IsZero() || older[o.VM] != "" {
+		if _, known := records[o.VM]; known || o.VM == "" || o.Scrap {
 			continue
 		}
 		switch {
-		case born.IsZero() && o.Holds != "":
-			older[o.VM] = "the file system does not tell how old the database is, which may be younger than this VM and never have known it"
-		case !born.IsZero() && o.Made.Add(clockSlack).Before(born):
-			older[o.VM] = fmt.Sprintf("the database is younger (%s) than its %s (%s): it may have lost the VM's record", date(born), o.Kind, date(o.Made))
+		case o.Holds != "":
+			lost[o.VM] = fmt.Sprintf("%s holds %s, and no crash leaves these without a record: the database may be an older one, which never knew this VM; "+
+				"banger doctor --leaks --fix --discard %s removes all of it", o.Name, o.Holds, o.VM)
+		case lost[o.VM] == "" && !o.Made.IsZero() && !born.IsZero() && o.Made.Add(clockSlack).Before(born):
+			lost[o.VM] = fmt.Sprintf("the database is younger (%s) than its %s (%s): it may have lost the VM's record; "+
+				"banger doctor --leaks --fix --discard %s removes all of it", date(born), o.Kind, date(o.Made), o.VM)
 		}
 	}
-	return older
+	return lost
 }
 
 func date(t time.Time) string { return t.Local().Format(time.DateTime) }

@@ -46,7 +46,10 @@ func TestJudge(t *testing.T) {
 		"of no VM, after the database":   {o: Object{VM: gone, Proof: proof, Made: after}, status: Orphan},
 		"of no VM, before the database":  {o: Object{VM: gone, Proof: proof, Made: before}, status: Orphan, kept: "the database is younger"},
 		"a moment before the database":   {o: Object{VM: gone, Proof: proof, Made: born.Add(-clockSlack / 2)}, status: Orphan},
-		"disks, unknown database":        {o: Object{VM: gone, Proof: proof, Made: after, Holds: "disks"}, status: Orphan, kept: "does not tell", unknown: true},
+		"disks":                          {o: Object{VM: gone, Proof: proof, Made: after, Holds: "disks"}, status: Orphan, kept: "--discard 00000000000c"},
+		"disks, unknown database":        {o: Object{VM: gone, Proof: proof, Made: after, Holds: "disks"}, status: Orphan, kept: "--discard", unknown: true},
+		"disks of a VM with a record":    {o: Object{VM: db, Proof: proof, Holds: "disks"}, status: Owned, owner: "db"},
+		"disks without proof":            {o: Object{VM: gone, Doubt: "another root's", Holds: "disks"}, status: Foreign},
 		"a handle, unknown database":     {o: Object{VM: gone, Proof: proof, Made: after}, status: Orphan, unknown: true},
 		"shared, needed":                 {o: Object{Users: []vm.ID{gone, web}, Proof: proof}, status: Owned, owner: "web", why: "in use by web"},
 		"shared, not needed":             {o: Object{Users: []vm.ID{gone}, Proof: proof}, status: Orphan},
@@ -86,6 +89,20 @@ func TestOneOldObjectKeepsAllOfItsVM(t *testing.T) {
 	}, knowledge{born: born})
 	if got[0].Kind != "process" || got[0].Kept == "" || got[1].Kept == "" || got[2].Kept != "" {
 		t.Errorf("%+v", got)
+	}
+}
+
+// Of a VM whose disks are there nothing is touched, not its process either: it may write to them.
+func TestDisksKeepAllOfTheirVM(t *testing.T) {
+	got := judge([]Finding{
+		{Object: Object{Kind: "process", VM: gone, Proof: "p"}, rank: Processes},
+		{Object: Object{Kind: "directory", VM: gone, Proof: "p", Holds: "disks"}, rank: Homes},
+		{Object: Object{Kind: "process", VM: "00000000000d", Proof: "p"}, rank: Processes},
+	}, knowledge{born: time.Now()})
+	for _, f := range got {
+		if (f.Kept != "") != (f.VM == gone) {
+			t.Errorf("%s of %s, kept because %q", f.Kind, f.VM, f.Kept)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"banger/internal/vm"
@@ -103,8 +104,9 @@ type Outcome struct {
 }
 
 // Fix removes those of the named orphans that still are some, holders before what they hold, and tells of each orphan
-// that was named what became of it. An error in the place of outcomes means that nothing was removed.
-func (k *Keeper) Fix(ctx context.Context, named func(kind, name string) bool) ([]Outcome, error) {
+// that was named what became of it. An error in the place of outcomes means that nothing was removed. Of the VMs in discard
+// that also goes which is kept because their record may have been lost.
+func (k *Keeper) Fix(ctx context.Context, named func(kind, name string) bool, discard ...vm.ID) ([]Outcome, error) {
 	select {
 	case k.turn <- struct{}{}:
 		defer func() { <-k.turn }()
@@ -121,6 +123,9 @@ func (k *Keeper) Fix(ctx context.Context, named func(kind, name string) bool) ([
 	for _, f := range all {
 		if f.Status != Orphan || !named(f.Kind, f.Name) {
 			continue
+		}
+		if slices.Contains(discard, f.VM) {
+			f.Kept = ""
 		}
 		o := Outcome{Finding: f}
 		switch {

@@ -88,6 +88,22 @@ func TestFixInOrder(t *testing.T) {
 	}
 }
 
+// What is kept goes when its VM is named, and no other's with it.
+func TestFixDiscards(t *testing.T) {
+	var removed []string
+	homes := &host{t: t, rank: Homes, removed: &removed, objects: []Object{
+		{Kind: "directory", Name: "c", VM: gone, Proof: "p", Holds: "disks"}, {Kind: "directory", Name: "d", VM: "00000000000d", Proof: "p", Holds: "disks"},
+		{Kind: "directory", Name: "b", VM: db, Proof: "p", Holds: "disks"}}}
+	k := keeper(records, homes)
+	if got, err := k.Fix(t.Context(), everything); err != nil || len(removed) != 0 || !slices.Equal(names(got), []string{"c false", "d false"}) {
+		t.Fatalf("removed %q, %q, %v", removed, names(got), err)
+	}
+	got, err := k.Fix(t.Context(), everything, gone, db)
+	if err != nil || !slices.Equal(removed, []string{"c"}) || !slices.Equal(names(got), []string{"c true", "d false"}) || got[1].Kept == "" {
+		t.Errorf("removed %q, %+v, %v", removed, got, err)
+	}
+}
+
 // What could not be removed may need what it stands on, and its directory names it.
 func TestFixStopsAtWhatStays(t *testing.T) {
 	var removed []string

@@ -14,7 +14,7 @@ import (
 // Inventory is what the server needs of internal/inventory.
 type Inventory interface {
 	List(ctx context.Context) ([]inventory.Finding, error)
-	Fix(ctx context.Context, named func(kind, name string) bool) ([]inventory.Outcome, error)
+	Fix(ctx context.Context, named func(kind, name string) bool, discard ...vm.ID) ([]inventory.Outcome, error)
 }
 
 func (s *server) objectRoutes(h huma.API) {
@@ -34,7 +34,7 @@ func (s *server) objectRoutes(h huma.API) {
 		func(ctx context.Context, in *struct{ Body api.FixRequest }) (*body[[]api.HostObject], error) {
 			done, err := s.Inventory.Fix(ctx, func(kind, name string) bool {
 				return slices.Contains(in.Body.Objects, api.ObjectName{Kind: kind, Name: name})
-			})
+			}, in.Body.Discard...)
 			if err != nil {
 				return nil, fail(lookFailed(err))
 			}

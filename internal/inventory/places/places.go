@@ -4,7 +4,9 @@ package places
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"time"
 
@@ -67,9 +69,10 @@ func disksOf(dir string) string {
 	var size int64
 	for _, name := range []string{"system", "work.ext4"} {
 		n, err := file.Allocated(filepath.Join(dir, name))
-		if err == nil {
-			size += n
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return "its disks, as it seems"
 		}
+		size += n
 	}
 	if size == 0 {
 		return ""
