@@ -84,7 +84,7 @@ func randomLives(t *testing.T) {
 		lives.Add(1)
 	})
 	t.Logf("%d lives, %d crashes, %d reboots, %d faults", lives.Load(), crashes.Load(), reboots.Load(), failures.Load())
-	note(Result{Operation: "random lives", Ending: "quiet", Cases: int(lives.Load()), Converged: int(lives.Load())})
+	note(t, Result{Operation: "random lives", Cases: int(lives.Load()), Converged: int(lives.Load())})
 }
 
 // fail has the host refuse some acts, or take its time over them, during the next step.

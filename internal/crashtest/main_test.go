@@ -18,10 +18,10 @@ var results struct {
 	skipped  int      // cases of a crash during the recovery that were left out
 }
 
-func note(r Result) {
+func note(t *testing.T, r Result) {
 	results.Lock()
 	defer results.Unlock()
-	r.Where = "fake kernel"
+	r.Where, r.Test = "fake kernel", t.Name()
 	results.all = append(results.all, r)
 }
 

@@ -11,11 +11,11 @@ import (
 // ResultsEnv names a file to which crash tests append what they did, a line of JSON for each Result (make crashtable).
 const ResultsEnv = "BANGER_CRASH_RESULTS"
 
-// Result counts the cases of one operation with one ending.
+// Result counts the cases of one operation in one test.
 type Result struct {
 	Where     string `json:"where"` // "fake kernel"
+	Test      string `json:"test"`  // its name, with those of the tests that it is part of
 	Operation string `json:"operation"`
-	Ending    string `json:"ending"`
 	Cases     int    `json:"cases"`
 	Converged int    `json:"converged"`
 	Leaked    int    `json:"leaked"` // something is there that no record asks for, or is missing that one does
@@ -46,14 +46,22 @@ func Append(all []Result) (err error) {
 	return nil
 }
 
-// ReadResults reads what such a file holds.
+// ReadResults reads what such a file holds. Of a test that was run again, the last result counts.
 func ReadResults(text []byte) (all []Result, err error) {
+	type key struct{ where, test, operation string }
+	at := map[key]int{}
 	s := bufio.NewScanner(bytes.NewReader(text))
 	for s.Scan() {
 		var r Result
 		if err := json.Unmarshal(s.Bytes(), &r); err != nil {
 			return nil, err
 		}
+		k := key{r.Where, r.Test, r.Operation}
+		if i, again := at[k]; again {
+			all[i] = r
+			continue
+		}
+		at[k] = len(all)
 		all = append(all, r)
 	}
 	return all, s.Err()

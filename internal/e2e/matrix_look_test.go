@@ -16,10 +16,9 @@ import (
 // note prints what was done, adds it to the table, and returns the sum.
 func (m *matrix) note() (sum crashtest.Result) {
 	var all []crashtest.Result
-	for _, o := range m.operations {
-		r := *m.result(o)
-		sum.Add(r)
-		all = append(all, r)
+	for _, r := range m.results {
+		sum.Add(*r)
+		all = append(all, *r)
 	}
 	m.t.Logf("crash cases on the %s: %d, converged %d, leaked %d, lost %d", where(), sum.Cases, sum.Converged, sum.Leaked, sum.Lost)
 	if err := crashtest.Append(all); err != nil {
@@ -35,13 +34,15 @@ func where() string {
 	return "host's kernel, QEMU"
 }
 
-// result is what is counted of an operation.
+// result is what is counted of an operation in the test that is being run.
 func (m *matrix) result(o operation) *crashtest.Result {
-	r, ok := m.results[o.name]
-	if !ok {
-		r = &crashtest.Result{Where: where(), Operation: o.name}
-		m.results[o.name] = r
+	for _, r := range m.results {
+		if r.Test == m.now && r.Operation == o.name {
+			return r
+		}
 	}
+	r := &crashtest.Result{Where: where(), Test: m.now, Operation: o.name}
+	m.results = append(m.results, r)
 	return r
 }
 

@@ -39,11 +39,12 @@ func (p point) String() string { return p.label + "#" + strconv.Itoa(p.n) }
 // matrix is a root in which one VM is made and lost, again and again.
 type matrix struct {
 	*box
-	trace      string                       // the points that armed processes passed
-	baseline   testhost.Snapshot            // the host without the VM
-	ids        map[string]bool              // of the VMs there were: what they held is named by them
-	holds      map[string]descriptorKinds   // of a fresh daemon, with the VM running and not
-	results    map[string]*crashtest.Result // by operation
+	trace      string                     // the points that armed processes passed
+	baseline   testhost.Snapshot          // the host without the VM
+	ids        map[string]bool            // of the VMs there were: what they held is named by them
+	holds      map[string]descriptorKinds // of a fresh daemon, with the VM running and not
+	now        string                     // the name of the test that is being run
+	results    []*crashtest.Result        // of each test and operation
 	operations []operation
 	was        int // the pid of the VMM before a restart by policy
 	missed     int // points that were not met
@@ -60,6 +61,7 @@ func TestMatrix(t *testing.T) {
 	passed := map[string][]point{}
 	for _, o := range m.operations {
 		m.begin(t, o)
+		_ = m.result(o) // none, too, where an earlier run of this test had found something
 		passed[o.name] = m.points(t, o)
 	}
 	left := 0
@@ -85,7 +87,7 @@ func TestMatrix(t *testing.T) {
 // newMatrix is a root in which what is made once is made, and it is known what is on the host without the VM, and what a fresh daemon holds.
 func newMatrix(t *testing.T) *matrix {
 	t.Helper()
-	m := &matrix{box: newBox(t), ids: map[string]bool{}, results: map[string]*crashtest.Result{}, holds: map[string]descriptorKinds{}}
+	m := &matrix{box: newBox(t), ids: map[string]bool{}, now: t.Name(), holds: map[string]descriptorKinds{}}
 	m.trace = filepath.Join(m.root, "trace")
 	t.Cleanup(func() { _ = os.Remove(m.trace) })
 	m.operations = operations
@@ -110,7 +112,13 @@ func (m *matrix) try(t *testing.T, o operation, p point, v victim, one func(*tes
 		name += ", " + string(v) + " dies"
 	}
 	met := false
-	if t.Run(name, func(t *testing.T) { met = one(t) }) && met {
+	above := m.now
+	defer func() { m.now = above }()
+	ok := t.Run(name, func(t *testing.T) {
+		m.now = t.Name()
+		met = one(t)
+	})
+	if ok && met {
 		m.result(o).Converged++
 	}
 }

@@ -3,8 +3,8 @@
 //
 //	crashtable RESULTS [PAGE]
 //
-// RESULTS has a line of JSON for each operation and ending, as tests append them to the file that BANGER_CRASH_RESULTS
-// names. In PAGE, what stands between the two marks is replaced. A case that did not converge is an error.
+// RESULTS has a line of JSON for each test and operation, as tests append them to the file that BANGER_CRASH_RESULTS
+// names; of a test that was run again the last one counts. In PAGE, what stands between the two marks is replaced. A case that did not converge is an error.
 package main
 
 import (
@@ -104,7 +104,7 @@ func read(text []byte) ([]crashtest.Result, error) {
 	return all, err
 }
 
-// table has a row for each place and operation, with the cases of all its endings, and a sum for each place.
+// table has a row for each place and operation, with the cases of all its tests, and a sum for each place.
 func table(all []crashtest.Result) string {
 	var places []string
 	rows, sums := map[string][]crashtest.Result{}, map[string]*crashtest.Result{}

@@ -6,9 +6,10 @@ import (
 )
 
 func TestTable(t *testing.T) {
-	all, err := read([]byte(`{"where":"a","operation":"run","ending":"x","cases":2,"converged":2}
-{"where":"a","operation":"run","ending":"y","cases":3,"converged":3}
-{"where":"b","operation":"stop","cases":1,"converged":1}
+	all, err := read([]byte(`{"where":"a","test":"TestX","operation":"run","cases":2,"converged":2}
+{"where":"a","test":"TestY","operation":"run","cases":3,"leaked":1}
+{"where":"b","test":"TestX","operation":"stop","cases":1,"converged":1}
+{"where":"a","test":"TestY","operation":"run","cases":3,"converged":3}
 `))
 	if err != nil {
 		t.Fatal(err)
