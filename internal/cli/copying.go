@@ -63,18 +63,34 @@ func (cp copying) copyIn(ctx context.Context, src, dst place) error {
 }
 
 // put sends what write writes. An error of write breaks the request off, so that the guest discards what is half there.
+// A write that waits for its input is left waiting, until this process ends, when nobody wants any more what may come.
 func (cp copying) put(ctx context.Context, dst place, write func(io.Writer) error) error {
 	cp.p.copying()
 	r, w := io.Pipe()
 	written := make(chan error, 1)
 	go func() {
 		err := write(io.MultiWriter(w, &cp.p.moved))
+		written <- err // first: a request that this breaks off finds it here
 		w.CloseWithError(err)
-		written <- err
 	}()
+	// A cancelled request waits for a read of its body, which may wait for ever.
+	defer context.AfterFunc(ctx, func() { r.CloseWithError(errStopped) })()
 	err := cp.c.PutFiles(ctx, dst.vm, dst.path, r)
 	r.CloseWithError(errStopped)
-	return broken(err, <-written)
+	if err != nil {
+		select {
+		case cause := <-written:
+			return broken(err, cause)
+		default:
+			return err
+		}
+	}
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case cause := <-written:
+		return broken(nil, cause)
+	}
 }
 
 // broken is why a copy failed: sent is the request's error, written that of what wrote its body.

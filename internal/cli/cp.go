@@ -69,6 +69,11 @@ A file is replaced only when its copy is complete. Where a file has nothing but 
 		case src.vm != "" && dst.vm != "":
 			return usage(cmd, "copying from VM to VM is not possible: pipe '%s cp %s -' into '%s cp - %s'", cmd.Parent().CommandPath(), src, cmd.Parent().CommandPath(), dst)
 		}
+		if src.stream() {
+			if err := a.noTerminal(); err != nil {
+				return err
+			}
+		}
 		return a.with(cmd.Context(), *quiet, func(ctx context.Context, c *client.Client, p *progress) error {
 			o.Warn = p.leftOut
 			cp := copying{app: a, c: c, p: p, o: o}

@@ -21,8 +21,8 @@ func spoolDir() string { return cmp.Or(os.Getenv("TMPDIR"), "/var/tmp") }
 // done is called or this process ends. The file has no name, so nothing is left whatever happens. What is a file already, read
 // from its beginning, is that file.
 func (a *app) spooled(ctx context.Context) (path string, done func(), err error) {
-	if term.IsTerminal(int(a.in.Fd())) {
-		return "", nil, vm.Errorf(vm.CodeInvalid, "standard input is a terminal").WithHint("pipe a file in, or name one")
+	if err := a.noTerminal(); err != nil {
+		return "", nil, err
 	}
 	if st, err := a.in.Stat(); err == nil && st.Mode().IsRegular() {
 		if at, err := a.in.Seek(0, io.SeekCurrent); err == nil && at == 0 {
@@ -47,6 +47,14 @@ func (a *app) spooled(ctx context.Context) (path string, done func(), err error)
 		}
 	}
 	return procPath(f), func() { _ = f.Close() }, nil
+}
+
+// noTerminal refuses a terminal where a file is to come on standard input: nobody types one.
+func (a *app) noTerminal() error {
+	if term.IsTerminal(int(a.in.Fd())) {
+		return vm.Errorf(vm.CodeInvalid, "standard input is a terminal").WithHint("pipe a file in, or name one")
+	}
+	return nil
 }
 
 // unnamed makes a file in dir that is in no directory.

@@ -113,3 +113,44 @@ func TestAProxyHeedsSignals(t *testing.T) {
 	check(t, cmd.Process.Signal(syscall.SIGINT))
 	wantExit(t, cmd, 130)
 }
+
+// idleCopy is a copy of a stream of which nothing comes and that does not end. Its request is under way.
+func idleCopy(t *testing.T, env []string, flag string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command("banger", "-v", "vm", "cp", flag, "-", "web:/etc")
+	cmd.Env = env
+	_, err := cmd.StdinPipe() // stays open
+	check(t, err)
+	s := &screen{more: make(chan struct{}, 1)}
+	cmd.Stderr = s
+	check(t, cmd.Start())
+	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	s.wait(t, "> PUT ")
+	return cmd
+}
+
+// A copy whose input says nothing ends when it is told to.
+func TestACopyWithAnIdleInputHeedsSignals(t *testing.T) {
+	_, env := sandbox(t)
+	mustRun(t, env, "vm", "run", "-d", "--name", "web")
+	for _, c := range []struct {
+		sig  syscall.Signal
+		flag string
+		want int
+	}{{syscall.SIGINT, "-q", 130}, {syscall.SIGTERM, "-q", 143}, {syscall.SIGINT, "-a", 130}} {
+		cmd := idleCopy(t, env, c.flag)
+		check(t, cmd.Process.Signal(c.sig))
+		wantExit(t, cmd, c.want)
+	}
+}
+
+// Nobody types a tar stream.
+func TestACopyOfATerminalIsRefused(t *testing.T) {
+	root, env := sandbox(t)
+	cmd, _, s := onTerminal(t, env, "vm", "cp", "-", "web:/srv")
+	s.wait(t, "standard input is a terminal")
+	wantExit(t, cmd, 125)
+	if made, err := os.ReadDir(root); err != nil || len(made) > 0 {
+		t.Errorf("a daemon was started for it: %v, %v", made, err)
+	}
+}

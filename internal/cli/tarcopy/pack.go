@@ -14,7 +14,7 @@ import (
 
 // Options of both directions.
 type Options struct {
-	Owner  bool              // keep numeric owners and extended attributes (and set-id bits when unpacking); else root's, or the caller's
+	Owner  bool              // keep numeric owners, set-id bits and extended attributes; else root's, or the caller's
 	Follow bool              // pack what the source points to when it is a symbolic link
 	Warn   func(path string) // told of each socket and device that is left out; may be nil
 }
@@ -116,10 +116,19 @@ func (o Options) header(fi fs.FileInfo, name, link string) (*tar.Header, error) 
 		h.Name += "/"
 	}
 	if !o.Owner {
-		h.Uid, h.Gid = 0, 0
+		disown(h)
 	}
 	return h, nil
 }
+
+// disown gives an entry to root, without set-id bits: what a user may do with his own file would be root's in the guest.
+func disown(h *tar.Header) {
+	h.Uid, h.Gid, h.Uname, h.Gname = 0, 0, "", ""
+	h.Mode &^= setID
+}
+
+// setID are the set-user-id and set-group-id bits of a header's mode.
+const setID = 0o6000
 
 // nameless keeps package tar from looking up users and groups: numbers are what counts in a guest.
 type nameless struct{ fs.FileInfo }
@@ -127,7 +136,7 @@ type nameless struct{ fs.FileInfo }
 func (nameless) Uname() (string, error) { return "", nil }
 func (nameless) Gname() (string, error) { return "", nil }
 
-// Disown copies a tar stream and gives every entry to root.
+// Disown copies a tar stream and gives every entry to root, without set-id bits.
 func Disown(w io.Writer, r io.Reader) error {
 	tr, tw := tar.NewReader(r), tar.NewWriter(w)
 	for {
@@ -138,7 +147,7 @@ func Disown(w io.Writer, r io.Reader) error {
 		if err != nil {
 			return fmt.Errorf("read the tar stream: %w", err)
 		}
-		h.Uid, h.Gid, h.Uname, h.Gname = 0, 0, "", ""
+		disown(h)
 		if err := tw.WriteHeader(h); err != nil {
 			return fmt.Errorf("write the tar stream: %w", err)
 		}

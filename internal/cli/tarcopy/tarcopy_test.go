@@ -199,6 +199,9 @@ func TestPackGivesToRoot(t *testing.T) {
 		}
 		check(t, err)
 		names[h.Name] = true
+		if h.Mode&0o6000 != 0 {
+			t.Errorf("%s has mode %o", h.Name, h.Mode)
+		}
 		if h.Uid != 0 || h.Gid != 0 || h.Uname != "" || h.Gname != "" {
 			t.Errorf("%s belongs to %d:%d %q:%q", h.Name, h.Uid, h.Gid, h.Uname, h.Gname)
 		}
@@ -259,14 +262,14 @@ func TestPackStopsWithItsContext(t *testing.T) {
 func TestDisown(t *testing.T) {
 	var in, out bytes.Buffer
 	w := tar.NewWriter(&in)
-	check(t, w.WriteHeader(&tar.Header{Name: "f", Uid: 1000, Gid: 1000, Uname: "me", Gname: "us", Size: 2, Mode: 0o600}))
+	check(t, w.WriteHeader(&tar.Header{Name: "f", Uid: 1000, Gid: 1000, Uname: "me", Gname: "us", Size: 2, Mode: 0o7600}))
 	io.WriteString(w, "hi")
 	w.Close()
 	check(t, Disown(&out, &in))
 	r := tar.NewReader(&out)
 	h, err := r.Next()
 	check(t, err)
-	if b, err := io.ReadAll(r); h.Uid != 0 || h.Gid != 0 || h.Uname != "" || string(b) != "hi" {
+	if b, err := io.ReadAll(r); h.Uid != 0 || h.Gid != 0 || h.Uname != "" || h.Mode != 0o1600 || string(b) != "hi" {
 		t.Errorf("%+v %q %v", h, b, err)
 	}
 	if err := Disown(io.Discard, strings.NewReader("this is no tar stream")); err == nil {
