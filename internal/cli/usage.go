@@ -29,6 +29,10 @@ func flagError(cmd *cobra.Command, err error) error {
 			return vm.Errorf(vm.CodeInvalid, "%w", err).WithHint("did you mean --%s?", strings.Join(near, " or --"))
 		}
 	}
+	var invalid *pflag.InvalidValueError
+	if errors.As(err, &invalid) {
+		err = ownWords(invalid)
+	}
 	return usage(cmd, "%w", err)
 }
 
