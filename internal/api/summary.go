@@ -21,6 +21,10 @@ type VMSummary struct {
 
 	Labels map[string]string `json:"labels,omitempty"`
 
+	Network string    `json:"network,omitempty"`
+	Restart string    `json:"restart,omitempty"` // as vm.VMSpec has it
+	Ports   []vm.Port `json:"ports,omitempty"`   // published
+
 	Silent time.Time `json:"silent_since,omitzero"` // as vm.Observed has it
 }
 
@@ -28,5 +32,5 @@ type VMSummary struct {
 func SummaryOf(r vm.VMRecord) VMSummary {
 	return VMSummary{ID: r.ID, Name: r.Name, State: r.State, Image: r.Image, VMM: r.VMM, VCPU: r.Spec.VCPU,
 		MemoryMiB: r.Spec.MemoryMiB, GuestIP: r.Runtime.GuestIP, LastError: r.Runtime.LastError, CreatedAt: r.CreatedAt,
-		Labels: r.Spec.Labels}
+		Labels: r.Spec.Labels, Network: r.Network, Restart: r.Spec.Restart, Ports: r.Spec.Ports}
 }

@@ -70,6 +70,11 @@ The daemon bangerd does the work; it starts by itself. BANGER_ROOT=DIR keeps eve
 	ps.Use, ps.Aliases, ps.Short, ps.Example = "ps", nil, "List VMs (short for vm list)", "  banger ps\n  banger ps --json"
 	root.AddCommand(newVM(a), newImage(a), newKernel(a), newVMM(a), newDaemon(a), newDoctor(a), newVersion(a), newCompletion(a), newSSHConfig(a), newEvents(a), ps)
 	root.SetHelpCommand(newHelp())
+	for _, group := range append(root.Commands(), root) {
+		if group.HasSubCommands() {
+			group.Flags().SetInterspersed(false) // behind an unknown command flags are that one's: its name is what is wrong
+		}
+	}
 	return root
 }
 

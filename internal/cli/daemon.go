@@ -11,6 +11,7 @@ import (
 	"banger/internal/api/client"
 	"banger/internal/cli/launch"
 	"banger/internal/host/proc"
+	"banger/internal/vm"
 )
 
 // exitNoDaemon is `daemon status` where no daemon runs, as init scripts have it.
@@ -23,8 +24,14 @@ func newDaemon(a *app) *cobra.Command {
 		Short:   "Look at or stop the daemon",
 		Long:    "Look at or stop the daemon bangerd. It starts by itself with the first command that needs it.",
 		Example: "  banger daemon status\n  banger daemon stop",
-		Args:    group,
 		RunE:    help,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 && (args[0] == "start" || args[0] == "restart") {
+				return vm.Errorf(vm.CodeInvalid, "unknown command %q", cmd.CommandPath()+" "+args[0]).
+					WithHint("the daemon starts by itself with the first command that needs it, as 'banger ps'; 'banger daemon stop' ends it")
+			}
+			return group(cmd, args)
+		},
 	}
 	cmd.AddCommand(newDaemonStatus(a), newDaemonStop(a))
 	return cmd

@@ -16,7 +16,7 @@ type execFlags struct {
 	interactive, tty bool
 	env, envFiles    []string
 	dir, user        string
-	timeout          time.Duration
+	timeout          timeFlag
 }
 
 // cutOff is how long a command goes on whose client was killed, or whose daemon: time to see it, and to attach again.
@@ -31,7 +31,7 @@ func newExecFlags(cmd *cobra.Command) *execFlags {
 	f.StringArrayVar(&e.envFiles, "env-file", nil, "set the variables of `FILE`: KEY=VALUE a line, as Docker reads it; --env wins over it")
 	f.StringVarP(&e.dir, "workdir", "w", "", "`DIR` to run it in (default: the user's home)")
 	f.StringVarP(&e.user, "user", "u", "", "`USER` to run it as: a name or number, optionally :GROUP (default root)")
-	f.DurationVar(&e.timeout, "timeout", 0, "end the command after this `TIME`, as 30s or 5m: SIGTERM, SIGKILL 5s later, exit status 124")
+	f.Var(&e.timeout, "timeout", "end the command after this `TIME`, as 30s or 5m, a bare number is seconds: SIGTERM, SIGKILL 5s later, exit status 124")
 	return e
 }
 
@@ -43,9 +43,9 @@ func (e *execFlags) request(a *app, cmd *cobra.Command, argv []string, detached 
 	}
 	r := guest.ExecRequest{Argv: argv, Dir: e.dir, User: e.user, TTY: e.tty, Stdin: e.interactive || e.tty, LingerMs: cutOff.Milliseconds()}
 	switch {
-	case cmd.Flags().Changed("timeout") && e.timeout < time.Millisecond:
-		return r, usage(cmd, "--timeout %v: it must be a millisecond or more", e.timeout)
-	case e.timeout > 0:
+	case cmd.Flags().Changed("timeout") && e.timeout.Duration < time.Millisecond:
+		return r, usage(cmd, "--timeout %v: it must be a millisecond or more", e.timeout.Duration)
+	case e.timeout.Duration > 0:
 		r.TimeoutMs = e.timeout.Milliseconds()
 	}
 	for _, file := range e.envFiles {

@@ -11,6 +11,8 @@ import (
 
 func newImageDelete(a *app) *cobra.Command {
 	return deleteCommand(a, imageLibrary, &cobra.Command{
+		SuggestFor: []string{"rmi"},
+
 		Short: "Delete images that no VM stands on",
 		Long: `Delete images, and print their names. The files of an image are deleted with the last of its names.
 

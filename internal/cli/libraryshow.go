@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,7 +18,7 @@ func newImageShow(a *app) *cobra.Command {
 		Short: "Show an image: what it is, its names, the VMs that stand on it",
 		Long: `Show what an image is and how it was made, all names that it has, and the VMs that stand on it, whether they run or not.
 
-With --json: one object for one NAME, an array for several.`,
+A NAME may be a pattern. With --json: one object for one NAME, an array for several, or for a pattern.`,
 		Example: "  banger image show debian-bookworm\n  banger image show dev --json",
 	})
 }
@@ -27,7 +28,7 @@ func newKernelShow(a *app) *cobra.Command {
 		Short: "Show a kernel: what it is, its names, the VMs that boot from it",
 		Long: `Show what a kernel is and where it came from, all names that it has, and the VMs that boot from it, whether they run or not.
 
-With --json: one object for one NAME, an array for several.`,
+A NAME may be a pattern. With --json: one object for one NAME, an array for several, or for a pattern.`,
 		Example: "  banger kernel show debian-6.12-cloud\n  banger kernel show installed --json",
 	})
 }
@@ -38,7 +39,23 @@ func showCommand(a *app, l library, cmd *cobra.Command) *cobra.Command {
 	cmd.ValidArgsFunction = a.completeLibrary(l)
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, names []string) error {
+		for _, n := range names {
+			if err := checkPattern(n); isPattern(n) && err != nil {
+				return err
+			}
+		}
 		return a.with(cmd.Context(), true, func(ctx context.Context, c *client.Client, _ *progress) error {
+			single := len(names) == 1
+			if slices.ContainsFunc(names, isPattern) {
+				all, err := l.list(ctx, c)
+				if err != nil {
+					return err
+				}
+				if names, err = choose(names, all, l.noun, l.noun); err != nil {
+					return err
+				}
+				single = false
+			}
 			objects := []any{}
 			failed := false
 			for _, name := range names {
@@ -63,7 +80,7 @@ func showCommand(a *app, l library, cmd *cobra.Command) *cobra.Command {
 			}
 			var err error
 			switch {
-			case *asJSON && len(names) > 1:
+			case *asJSON && !single:
 				err = printJSON(a.out, objects)
 			case *asJSON && len(objects) == 1:
 				err = printJSON(a.out, objects[0])

@@ -1,13 +1,10 @@
 package cli
 
 import (
-	"bytes"
 	"context"
-	"io"
 	"slices"
 	"strconv"
 	"strings"
-	"text/template"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -25,8 +22,11 @@ func newList(a *app) *cobra.Command {
 		Long: `List VMs, running or not: all, or those whose names are given or match a pattern.
 
 --filter KEY=VALUE selects by image, name, state, vmm, or label=KEY and label=KEY=VALUE; a value may be a pattern. Of
-several values of one key any may hold. --format writes each VM by a Go template, with the fields ID, Name, State, Image,
-VMM, VCPU, MemoryMiB, GuestIP, LastError, CreatedAt and Labels.
+several values of one key any may hold.
+
+--format writes each VM by a Go template, with the fields ID, Name, State, Image, VMM, VCPU, MemoryMiB, Network, GuestIP, Ports,
+Restart, LastError, CreatedAt and Labels. In it \t is a tab and \n a new line; {{json .}} writes a VM, or a field of it, as JSON on
+one line. --format json is --json.
 
 A VM is "running (guest silent for TIME)" when its machine runs, and its guest has not answered for ten seconds or more: it
 may have halted, hang, or be very busy. It is asked when somebody looks, so that a second look tells more; 'banger vm show'
@@ -34,7 +34,7 @@ waits a second for the answer.`,
 		Example: `  banger vm list
   banger vm list -q --filter state=running | xargs banger vm stop
   banger vm list --filter label=team=web
-  banger vm list --format '{{.Name}} {{.GuestIP}}' 'web*'
+  banger vm list --format '{{.Name}}\t{{.GuestIP}}\t{{.Ports}}' 'web*'
   banger vm list --json`,
 		ValidArgsFunction: a.completeVMs(0),
 	}
@@ -50,11 +50,14 @@ waits a second for the answer.`,
 		if err != nil {
 			return err
 		}
+		if *format == "json" {
+			*asJSON, *format = true, ""
+		}
 		line := "{{.Name}}" // --quiet
 		if !*quiet {
 			line = *format
 		}
-		text, err := template.New("--format").Parse(line)
+		text, err := parseFormat(line)
 		if err != nil {
 			return usage(cmd, "--format: %w", err)
 		}
@@ -79,19 +82,6 @@ waits a second for the answer.`,
 	}
 	_ = cmd.Flags().MarkHidden("all")
 	return cmd
-}
-
-// writeEach writes a line for each VM. A template that asks for what there is not is found out at the first.
-func writeEach(w io.Writer, line *template.Template, all []api.VMSummary) error {
-	var b bytes.Buffer
-	for _, r := range all {
-		if err := line.Execute(&b, r); err != nil {
-			return vm.Errorf(vm.CodeInvalid, "write VM %s: %w", r.Name, err).WithHint("see 'banger vm list --help' for the fields")
-		}
-		b.WriteByte('\n')
-	}
-	_, err := w.Write(b.Bytes())
-	return err
 }
 
 func vmTable(now time.Time, all []api.VMSummary) *table {

@@ -36,8 +36,8 @@ With --daemon it is what the daemon noted about the VM, with times. With --exec 
 	}
 	l := logs{app: a}
 	cmd.Flags().BoolVarP(&l.follow, "follow", "f", false, "go on printing what comes, until Ctrl-C")
-	tail := cmd.Flags().IntP("tail", "n", -1, "print only the last `LINES`")
-	cmd.Flags().Lookup("tail").DefValue = "all"
+	tail := lastFlag{-1}
+	cmd.Flags().VarP(&tail, "tail", "n", "print only the last `LINES`, a number or all")
 	cmd.Flags().Bool("console", false, "print the console, as without these flags")
 	cmd.Flags().BoolVar(&l.query.Daemon, "daemon", false, "print what the daemon noted about the VM")
 	cmd.Flags().StringVar(&l.job, "exec", "", "print what the `JOB` wrote")
@@ -46,11 +46,9 @@ With --daemon it is what the daemon noted about the VM, with times. With --exec 
 	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
 		changed := cmd.Flags().Changed
 		switch {
-		case changed("tail") && *tail < 0:
-			return usage(cmd, "--tail %d: it must not be negative", *tail)
 		case changed("exec") && l.job == "":
 			return usage(cmd, "--exec: missing JOB")
-		case changed("exec") && changed("tail"):
+		case changed("exec") && tail.lines >= 0:
 			return usage(cmd, "--exec and --tail contradict each other: of a job all is printed that is kept")
 		case changed("since") && !l.query.Daemon:
 			return usage(cmd, "--since needs --daemon: nothing else has times")
@@ -59,7 +57,7 @@ With --daemon it is what the daemon noted about the VM, with times. With --exec 
 				return usage(cmd, "--since %w", err)
 			}
 		}
-		l.query.Follow, l.query.Tail = l.follow, *tail
+		l.query.Follow, l.query.Tail = l.follow, tail.lines
 		return a.with(cmd.Context(), true, func(ctx context.Context, c *client.Client, _ *progress) error {
 			if l.job != "" {
 				return l.exec(ctx, c, args[0])

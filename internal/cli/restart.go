@@ -20,7 +20,7 @@ only started.`,
 	}
 	grace := graceFlag(cmd)
 	return eachCommand(a, cmd, each{do: func(ctx context.Context, c *client.Client, name string, onEvent func(vm.Event)) error {
-		_, err := c.Restart(ctx, name, api.StopRequest{GraceMs: *grace * 1000}, onEvent)
+		_, err := c.Restart(ctx, name, api.StopRequest{GraceMs: int(grace.Milliseconds())}, onEvent)
 		return err
 	}})
 }

@@ -25,6 +25,8 @@ type run struct {
 	exec   guest.ExecRequest
 	remove bool // --rm
 	quiet  bool
+
+	maybeImage bool // the command's first word may have been meant as an image's name, as with Docker
 }
 
 func newRun(a *app) *cobra.Command {
@@ -37,6 +39,9 @@ The VM stays, and its name is printed on stderr, unless --rm is given. Without a
 with -d the VM starts and its name is printed on stdout. Input that is not a terminal is passed to the command.
 An image or kernel that is not there yet is built or imported first. config.toml can set other defaults than
 those below.
+
+Unlike with Docker, the image is named with --image, not before the command; and there are no volumes: 'banger vm cp' copies files
+in, and -v is --verbose. A command that has the name of an image stands behind --.
 
 With --network user the guest reaches services that listen only on this host's loopback, at 10.0.2.2.
 
@@ -69,6 +74,10 @@ not be invoked, 127 when it was not found, 130 on Ctrl-C.`,
 		if *remove && r.create.Restart != "" && r.create.Restart != vm.RestartNo {
 			return usage(cmd, "--rm and --restart contradict each other: a VM that goes with its command is not started again")
 		}
+		if err := a.checkVolume(cmd, argv); err != nil {
+			return err
+		}
+		r.maybeImage = len(argv) > 0 && cmd.ArgsLenAtDash() != 0 && !cmd.Flags().Changed("image")
 		r.create.Start, r.create.AutoRemove, r.create.NoWait = true, *remove, !*detach
 		if *detach {
 			if err := checkDetached(cmd, argv, *remove); err != nil {
@@ -102,7 +111,7 @@ func checkDetached(cmd *cobra.Command, argv []string, remove bool) error {
 		return usage(cmd, "--rm and -d contradict each other: a detached VM has no command whose end would remove it")
 	}
 	if len(argv) > 0 {
-		return usage(cmd, "-d takes no command: start the VM, then use 'banger vm exec NAME -- %s'", argv[0])
+		return usage(cmd, "-d takes no command: start the VM, then use 'banger vm exec NAME -- %s'; an image is named with --image", argv[0])
 	}
 	for _, flag := range []string{"interactive", "tty", "env", "env-file", "workdir", "user", "timeout"} {
 		if cmd.Flags().Changed(flag) {
@@ -142,6 +151,9 @@ func (r run) begin(ctx context.Context, c *client.Client, p *progress) (*vm.VMRe
 // attached runs the command and removes the VM where it shall not stay: with --rm, and when Ctrl-C came before the
 // command began.
 func (r run) attached(ctx context.Context, c *client.Client, p *progress) error {
+	if err := r.checkImage(ctx, c); err != nil {
+		return err
+	}
 	record, err := r.begin(ctx, c, p)
 	if err != nil {
 		return err

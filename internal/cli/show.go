@@ -22,8 +22,8 @@ func newShow(a *app) *cobra.Command {
 		Short: "Show what a VM is, and what is true of it now",
 		Long: `Show what a VM is (its specification), what serves it now (process, kernel objects), and what was just seen of it.
 
-With --json: one object for one NAME, an array for several.`,
-		Example: "  banger vm show web\n  banger vm show web --json",
+A NAME may be a pattern. With --json: one object for one NAME, an array for several, or for a pattern.`,
+		Example: "  banger vm show web\n  banger vm show web --json\n  banger vm show 'test-*'",
 		Args:    oneOrMore("NAME"),
 
 		ValidArgsFunction: a.completeVMs(0),
@@ -31,6 +31,14 @@ With --json: one object for one NAME, an array for several.`,
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, names []string) error {
 		return a.with(cmd.Context(), true, func(ctx context.Context, c *client.Client, _ *progress) error {
+			single := len(names) == 1
+			if slices.ContainsFunc(names, isPattern) {
+				found, _, err := expand(ctx, c, names)
+				if err != nil {
+					return err
+				}
+				names, single = found, false
+			}
 			views := []api.VMView{}
 			failed := false
 			for _, name := range names {
@@ -45,7 +53,7 @@ With --json: one object for one NAME, an array for several.`,
 				}
 				views = append(views, v)
 			}
-			if err := a.printViews(views, *asJSON, len(names) == 1); err != nil {
+			if err := a.printViews(views, *asJSON, single); err != nil {
 				return err
 			}
 			if failed {

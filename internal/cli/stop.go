@@ -30,7 +30,7 @@ its help, and 'banger vm show' says so. Disks are kept; 'banger vm start' starts
 	return eachCommand(a, cmd, each{
 		do: func(ctx context.Context, c *client.Client, name string, onEvent func(vm.Event)) error {
 			begin := time.Now()
-			r, err := c.Stop(ctx, name, api.StopRequest{GraceMs: *grace * 1000}, onEvent)
+			r, err := c.Stop(ctx, name, api.StopRequest{GraceMs: int(grace.Milliseconds())}, onEvent)
 			if err == nil && r.Runtime.LastErrorAt.After(begin) { // else it is of an earlier run
 				mu.Lock()
 				defer mu.Unlock()
@@ -45,12 +45,14 @@ its help, and 'banger vm show' says so. Disks are kept; 'banger vm start' starts
 	})
 }
 
-// graceFlag adds --time, in seconds.
-func graceFlag(cmd *cobra.Command) *int {
-	grace := cmd.Flags().IntP("time", "t", 10, "`SECONDS` its processes have to end")
+// graceFlag adds --time.
+func graceFlag(cmd *cobra.Command) *timeFlag {
+	grace := &timeFlag{10 * time.Second}
+	cmd.Flags().VarP(grace, "time", "t", "`TIME` its processes have to end, as 30s or 2m; a bare number is seconds")
+	const most = math.MaxInt32 / 1000 * time.Second
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
-		if *grace < 1 || *grace > math.MaxInt32/1000 {
-			return usage(cmd, "--time %d: it must be from 1 to %d seconds", *grace, math.MaxInt32/1000)
+		if grace.Duration < time.Second || grace.Duration > most {
+			return usage(cmd, "--time %v: it must be from 1 to %d seconds", grace.Duration, most/time.Second)
 		}
 		return nil
 	}

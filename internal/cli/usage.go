@@ -15,7 +15,7 @@ func usage(cmd *cobra.Command, format string, args ...any) error {
 	return vm.Errorf(vm.CodeInvalid, format, args...).WithHint("see '%s --help'", cmd.CommandPath())
 }
 
-// flagError tells of the nearest flag where one does not exist.
+// flagError tells of the flags that were probably meant where one does not exist.
 func flagError(cmd *cobra.Command, err error) error {
 	var unknown *pflag.NotExistError
 	if errors.As(err, &unknown) && len(unknown.GetSpecifiedName()) > 1 {
@@ -25,9 +25,13 @@ func flagError(cmd *cobra.Command, err error) error {
 				names = append(names, f.Name)
 			}
 		})
-		if near := vm.Nearest(unknown.GetSpecifiedName(), names); near != "" {
-			return vm.Errorf(vm.CodeInvalid, "%w", err).WithHint("did you mean --%s?", near)
+		if near := meant(unknown.GetSpecifiedName(), names); len(near) > 0 {
+			return vm.Errorf(vm.CodeInvalid, "%w", err).WithHint("did you mean --%s?", strings.Join(near, " or --"))
 		}
+	}
+	var invalid *pflag.InvalidValueError
+	if errors.As(err, &invalid) {
+		err = ownWords(invalid)
 	}
 	return usage(cmd, "%w", err)
 }
@@ -37,13 +41,9 @@ func group(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	cmd.SuggestionsMinimumDistance = 2
 	e := vm.Errorf(vm.CodeInvalid, "unknown command %q", cmd.CommandPath()+" "+args[0])
-	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-		for i := range near {
-			near[i] = "'" + cmd.CommandPath() + " " + near[i] + "'"
-		}
-		return e.WithHint("did you mean %s?", strings.Join(near, " or "))
+	if near := meantCommands(cmd, args[0]); len(near) > 0 {
+		return e.WithHint("did you mean '%s'?", strings.Join(near, "' or '"))
 	}
 	return e.WithHint("see '%s --help'", cmd.CommandPath())
 }

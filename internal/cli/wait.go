@@ -26,27 +26,28 @@ Exit status: 0; 125 when the time of --timeout was over before, or a VM went tha
 	}
 	words := api.Untils()
 	until := cmd.Flags().String("for", api.UntilStopped, "what to wait for (`STATE`): "+strings.Join(words, ", "))
-	limit := cmd.Flags().Duration("timeout", 0, "wait no longer than this `TIME`, as 30s or 5m; 0 is for ever")
+	var limit timeFlag
+	cmd.Flags().Var(&limit, "timeout", "wait no longer than this `TIME`, as 30s or 5m; a bare number is seconds, 0 is for ever")
 	_ = cmd.RegisterFlagCompletionFunc("for", cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
 		if !slices.Contains(words, *until) {
 			return usage(cmd, "--for %s: it must be one of %s", *until, strings.Join(words, ", "))
 		}
-		if *limit < 0 {
-			return usage(cmd, "--timeout %v: it must not be negative", *limit)
+		if limit.Duration < 0 {
+			return usage(cmd, "--timeout %v: it must not be negative", limit.Duration)
 		}
 		return nil
 	}
 	return eachCommand(a, cmd, each{idle: true, do: func(ctx context.Context, c *client.Client, name string, _ func(vm.Event)) error {
 		bounded := ctx
-		if *limit > 0 {
+		if limit.Duration > 0 {
 			var cancel context.CancelFunc
-			bounded, cancel = context.WithTimeout(ctx, *limit)
+			bounded, cancel = context.WithTimeout(ctx, limit.Duration)
 			defer cancel()
 		}
 		_, err := c.Wait(bounded, name, *until)
 		if err != nil && ctx.Err() == nil && errors.Is(bounded.Err(), context.DeadlineExceeded) {
-			return vm.Errorf(vm.CodeUnavailable, "VM %s is not %s after %v", name, *until, *limit)
+			return vm.Errorf(vm.CodeUnavailable, "VM %s is not %s after %v", name, *until, limit.Duration)
 		}
 		return err
 	}})
