@@ -118,7 +118,7 @@ func machine(t *testing.T, dir string, uid int) vmm.Config {
 			t.Fatal(err)
 		}
 	}
-	return vmm.Config{
+	c := vmm.Config{
 		ID: id, Name: "web", Dir: own, UID: uid, VCPU: 1, MemoryMiB: 64,
 		Kernel: filepath.Join(dir, "vmlinux"), Initramfs: filepath.Join(dir, "initramfs"),
 		Root:    vmm.Disk{Path: filepath.Join(own, "system"), Format: "raw"},
@@ -127,6 +127,8 @@ func machine(t *testing.T, dir string, uid int) vmm.Config {
 		APISock: filepath.Join(run, "api.sock"), AgentSock: filepath.Join(run, "agent.sock"),
 		Console: filepath.Join(own, "console.log"), Log: filepath.Join(own, "vmm.log"), Metrics: filepath.Join(own, "metrics"),
 	}
+	keepSecrets(t, c)
+	return c
 }
 
 const jailedUID = 47001
@@ -216,7 +218,7 @@ func TestRealAPI(t *testing.T) {
 	}
 }
 
-// What lies in a jail: nothing that another VM can write, nothing that the VM's user can write but its own.
+// What lies in a jail: no secret, nothing that another VM can write, nothing that the VM's user can write but its own.
 func TestRealJail(t *testing.T) {
 	dir := host(t)
 	testhost.Leaks(t)
@@ -239,6 +241,7 @@ func TestRealJail(t *testing.T) {
 	shared := map[uint64]string{}
 	for _, c := range []vmm.Config{a, b} {
 		root := d.jailRoot(c.Ref(), d.found.Binary)
+		noSecret(t, root, a, b)
 		err := filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
 			if err != nil {
 				return err
