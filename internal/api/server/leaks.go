@@ -22,7 +22,7 @@ func (s *server) objectRoutes(h huma.API) {
 		func(ctx context.Context, _ *empty) (*body[[]api.HostObject], error) {
 			found, err := s.Inventory.List(ctx)
 			if err != nil {
-				return nil, fail(lookFailed(err))
+				return nil, fail(lookFailed(err, "nothing is listed: what holds a thing may not have been seen"))
 			}
 			out := make([]api.HostObject, 0, len(found))
 			for _, f := range found {
@@ -36,7 +36,7 @@ func (s *server) objectRoutes(h huma.API) {
 				return slices.Contains(in.Body.Objects, api.ObjectName{Kind: kind, Name: name})
 			}, in.Body.Discard...)
 			if err != nil {
-				return nil, fail(lookFailed(err))
+				return nil, fail(lookFailed(err, "nothing was removed"))
 			}
 			out := make([]api.HostObject, 0, len(done))
 			for _, d := range done {
@@ -52,9 +52,8 @@ func (s *server) objectRoutes(h huma.API) {
 		})
 }
 
-// lookFailed says that nothing was done: half a look may have missed who needs what.
-func lookFailed(err error) error {
-	hint := "nothing was removed"
+// lookFailed says what came of a look that is not whole, and may have missed who needs what: nothing.
+func lookFailed(err error, hint string) error {
 	if h := vm.HintOf(err); h != "" {
 		hint += "; " + h
 	}

@@ -117,7 +117,7 @@ func serveHandler(t *testing.T) (*client.Client, *fake.Host, string, http.Handle
 		Engine: e, Version: "test-1", Log: log, Stop: func() {},
 		Images: image.New(image.Config{Dir: p.Images(), Records: db}), Kernels: kernel.New(kernel.Config{Dir: p.Kernels(), Records: db}),
 		Status: func(context.Context) (api.Status, error) { return api.Status{PID: os.Getpid(), Version: "test-1"}, nil },
-		Doctor: func(context.Context) []api.Problem { return []api.Problem{} },
+		Doctor: func(context.Context) []api.Problem { return []api.Problem{} }, Inventory: halfLook{},
 	})
 	srv := &http.Server{ReadHeaderTimeout: time.Minute, Handler: handler}
 	go func() { _ = srv.Serve(l) }()

@@ -102,14 +102,18 @@ func ensure(ctx context.Context, id vm.ID, table string) (Device, error) {
 // Find returns the VM's device. Without device-mapper there is none.
 func Find(id vm.ID) (Device, bool, error) {
 	c, err := open()
-	if errors.Is(err, errNone) {
+	if none(err) {
 		return Device{}, false, nil
 	}
 	if err != nil {
 		return Device{}, false, err
 	}
 	defer c.close()
-	return c.find(id)
+	d, there, err := c.find(id)
+	if none(err) {
+		err = nil
+	}
+	return d, there, err
 }
 
 // Status is what the target of the VM's device says of itself: "0 65536 snapshot 16/81920 16".
@@ -129,7 +133,7 @@ func Status(id vm.ID) (string, error) {
 // List returns our devices.
 func List() ([]Device, error) {
 	c, err := open()
-	if errors.Is(err, errNone) {
+	if none(err) {
 		return nil, nil
 	}
 	if err != nil {
@@ -137,6 +141,9 @@ func List() ([]Device, error) {
 	}
 	defer c.close()
 	uuids, err := c.uuids()
+	if none(err) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("list device-mapper devices: %w", err)
 	}
@@ -218,7 +225,7 @@ func suspended(id vm.ID, do func(control, Device) error) error {
 // in use for some seconds.
 func Remove(ctx context.Context, id vm.ID) error {
 	c, err := open()
-	if errors.Is(err, errNone) {
+	if none(err) {
 		return nil
 	}
 	if err != nil {
@@ -226,6 +233,9 @@ func Remove(ctx context.Context, id vm.ID) error {
 	}
 	defer c.close()
 	d, there, err := c.find(id)
+	if none(err) {
+		return nil
+	}
 	if err == nil && there {
 		err = c.remove(ctx, d)
 	}

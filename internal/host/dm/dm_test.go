@@ -48,6 +48,28 @@ func TestParseTargets(t *testing.T) {
 	}
 }
 
+// What the kernel refuses to an ordinary user, it refuses him always: no device is his.
+func TestOrdinaryUsersHaveNone(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		euid int
+		want bool
+	}{
+		{&os.PathError{Op: "open", Path: "/dev/mapper/control", Err: unix.EACCES}, 1000, true},
+		{unix.EACCES, 1000, true}, // of a call
+		{unix.EPERM, 1000, true},
+		{unix.EACCES, 0, false}, // root without its capabilities: there may be some
+		{unix.EIO, 1000, false},
+		{unix.ENXIO, 1000, false},
+		{nil, 1000, false},
+	} {
+		err := forRoot(c.err, c.euid)
+		if none(err) != c.want || !errors.Is(err, c.err) {
+			t.Errorf("%v for user %d: none is %v (%v)", c.err, c.euid, none(err), err)
+		}
+	}
+}
+
 func name(next uint32, name string) []byte {
 	b := binary.NativeEndian.AppendUint32(binary.NativeEndian.AppendUint64(nil, 64768), next)
 	return append(append(b, name...), make([]byte, 24-12-len(name))...)

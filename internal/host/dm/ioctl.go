@@ -20,12 +20,28 @@ import (
 // errNone says that the kernel has no device-mapper, or has not loaded it: then there is no device either.
 var errNone = errors.New("no device-mapper")
 
+// errRoot says that this process is an ordinary user's, to whom the kernel refuses all calls: it has made no device either.
+var errRoot = errors.New("device-mapper is for root only")
+
+// none says whether it is certain, from the error of a call, that there is no device of ours.
+func none(err error) bool { return errors.Is(err, errNone) || errors.Is(err, errRoot) }
+
+func forRoot(err error, euid int) error {
+	if euid != 0 && errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("%w: %w", errRoot, err)
+	}
+	return err
+}
+
 type control struct{ f *os.File }
 
 func open() (control, error) {
 	f, err := os.OpenFile(dir+"/"+unix.DM_CONTROL_NODE, os.O_RDWR, 0)
 	if err == nil {
 		return control{f}, nil
+	}
+	if err = forRoot(err, os.Geteuid()); errors.Is(err, errRoot) {
+		return control{}, vm.Errorf(vm.CodeMissing, "reach device-mapper: %w", err)
 	}
 	// A node that is missing in a /dev of its own does not mean that there are no devices.
 	misc, merr := os.ReadFile("/proc/misc")
@@ -63,7 +79,7 @@ func (c control) call(req uint, r request) (unix.DmIoctl, []byte, error) {
 			size /= 2 // again
 			continue
 		} else if errno != 0 {
-			return h, nil, errno
+			return h, nil, forRoot(errno, os.Geteuid()) // the control's mode may let a group open it
 		}
 		if _, err := binary.Decode(buf, binary.NativeEndian, &h); err != nil {
 			return h, nil, err

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -28,6 +30,34 @@ func TestFileName(t *testing.T) {
 		name := fileName(path)
 		if got := unix.ByteSliceToString(name[:]); got != want || name[len(name)-1] != 0 {
 			t.Errorf("%q is kept as %q, want %q", path, got, want)
+		}
+	}
+}
+
+// An ordinary user may open no loop device where the host has some, and has none himself.
+func TestListOfAnOrdinaryUser(t *testing.T) {
+	const entry = "/sys/block/loop%d/loop/backing_file"
+	host := []string{fmt.Sprintf(entry, 0), fmt.Sprintf(entry, 1), fmt.Sprintf(entry, 2)}
+	for _, c := range []struct {
+		err  error
+		euid int
+		ok   bool
+	}{
+		{unix.EACCES, 1000, true},
+		{unix.EPERM, 1000, true},
+		{unix.ENXIO, 0, true}, // gone since
+		{unix.EACCES, 0, false},
+		{unix.EPERM, 0, false},
+		{unix.EIO, 1000, false},
+	} {
+		all, err := list(host, func(name string) (Device, error) {
+			if name == "loop1" {
+				return Device{}, &os.PathError{Op: "open", Path: "/dev/" + name, Err: c.err}
+			}
+			return Device{Path: "/dev/" + name}, nil
+		}, c.euid)
+		if (err == nil) != c.ok || c.ok && !slices.Equal(all, []Device{{Path: "/dev/loop0"}, {Path: "/dev/loop2"}}) {
+			t.Errorf("%v for user %d: %+v, %v", c.err, c.euid, all, err)
 		}
 	}
 }
