@@ -93,7 +93,7 @@ crashtable: test-deps build ## Run the crash tests, here and in the lab, and wri
 	@BANGER_CRASH_RESULTS=$(CURDIR)/.cache/crash-results go test -count=1 ./internal/crashtest
 	@BANGER_CRASH_RESULTS=$(CURDIR)/.cache/crash-results BANGER_CRASH_EVERY=1 BANGER_TEST_REAL=1 go test -count=1 -timeout 90m -run TestMatrix ./internal/e2e
 	@BANGER_CRASH_RESULTS=$(CURDIR)/.cache/crash-results go test -count=1 -timeout 45m ./internal/lab -lab -run TestLab/suites -suites ./internal/e2e
-	@go run ./scripts/crashtable .cache/crash-results docs/RELIABILITY.md
+	@go run ./scripts/crashtable -promised .cache/crash-results docs/RELIABILITY.md
 
 .PHONY: bench-lab
 bench-lab: test-deps build ## Measure cold starts on Firecracker against a bare one, in the lab

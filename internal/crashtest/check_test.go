@@ -243,9 +243,12 @@ func (r *run) handles(records []vm.VMRecord) error {
 }
 
 // disks are what guests have written, by file.
-func (w *world) disks() map[string]string {
+func (w *world) disks() map[string]string { return w.disksOf("*") }
+
+// disksOf are those of one VM.
+func (w *world) disksOf(id vm.ID) map[string]string {
 	all := map[string]string{}
-	paths, _ := filepath.Glob(filepath.Join(w.paths.VMs(), "*", "*"))
+	paths, _ := filepath.Glob(filepath.Join(w.paths.VMs(), string(id), "*"))
 	for _, p := range paths {
 		if name := filepath.Base(p); name == "system" || name == "work.ext4" {
 			b, _ := os.ReadFile(p)

@@ -26,8 +26,10 @@ type alive struct {
 	w *world
 	r *run
 
-	told  map[string]bool // by VM: whether the client was told that it is there; absent = not told
-	ports map[string]bool // by VM and port of its guest: whether the client was told that it is published; absent = not told
+	told  map[string]bool   // by VM: whether the client was told that it is there; absent = not told
+	ports map[string]bool   // by VM and port of its guest: whether the client was told that it is published; absent = not told
+	wrote int               // times that a guest wrote
+	disks map[string]string // by file: what guests have written, as far as nobody has asked for it to be thrown away
 	did   []string
 }
 
@@ -51,17 +53,23 @@ func TestRandomLives(t *testing.T) {
 }
 
 func randomLives(t *testing.T) {
-	var lives, crashes, reboots, failures atomic.Int64
+	var lives, crashes, reboots, failures, writes atomic.Int64
 	rapid.Check(t, func(rt *rapid.T) {
-		l := &alive{t: rt, w: newWorld(t), told: map[string]bool{}, ports: map[string]bool{}}
+		l := &alive{t: rt, w: newWorld(t), told: map[string]bool{}, ports: map[string]bool{}, disks: map[string]string{}}
 		defer l.w.close()
 		defer func() { l.w.k.end() }()
 		l.r = l.w.boot("")
 		defer func() { l.r.close() }()
 		names := rapid.SampledFrom([]string{"one", "two", web}) // no beginnings of ids
-		for range rapid.IntRange(1, 8).Draw(rt, "steps") {
+		if rapid.IntRange(0, 3).Draw(rt, "has one") > 0 {       // else most steps would be told that there is no such VM
+			l.step("run", "one")
+		}
+		for range rapid.IntRange(2, 12).Draw(rt, "steps") {
 			l.fail(&failures)
-			dies := rapid.IntRange(0, 40).Draw(rt, "dies after") // acts; many: not at all
+			dies := -1 // a start passes so many points that it would never be done if each step had an end
+			if rapid.IntRange(0, 2).Draw(rt, "dies") == 0 {
+				dies = rapid.IntRange(0, 80).Draw(rt, "after")
+			}
 			l.r.endAfter(dies)
 			l.step(rapid.SampledFrom([]string{"create", "run", "start", "stop", "kill", "set", "pause", "resume", "reset", "delete", "VMM dies", "build", "ports"}).Draw(rt, "what"), names.Draw(rt, "VM"))
 			l.r.failing(nil)
@@ -82,8 +90,12 @@ func randomLives(t *testing.T) {
 		}
 		l.quiet()
 		lives.Add(1)
+		writes.Add(int64(l.wrote))
 	})
-	t.Logf("%d lives, %d crashes, %d reboots, %d faults", lives.Load(), crashes.Load(), reboots.Load(), failures.Load())
+	t.Logf("%d lives, %d crashes, %d reboots, %d faults, %d times a guest wrote", lives.Load(), crashes.Load(), reboots.Load(), failures.Load(), writes.Load())
+	if writes.Load() == 0 {
+		t.Error("no guest has ever written anything: nothing is known of disks")
+	}
 	note(t, Result{Operation: "random lives", Cases: int(lives.Load()), Converged: int(lives.Load())})
 }
 
@@ -128,14 +140,17 @@ func (l *alive) step(what, name string) {
 		l.maybe(name)
 		a = create(r, api.CreateRequest{Name: name, Start: true, Restart: policy, Ports: l.published(name)})
 		l.now(name, a, true)
+		l.writes(name, a)
 	case "start":
 		a = r.call("POST", path+"/start", struct{}{})
+		l.writes(name, a)
 	case "stop", "kill":
 		a = r.call("POST", path+"/stop", api.StopRequest{Force: what == "kill"})
 	case "pause", "resume":
 		a = r.call("POST", path+"/"+what, struct{}{})
 	case "reset":
 		a = r.call("POST", path+"/reset", api.ResetRequest{Force: policy != ""})
+		l.resets(name, a)
 	case "set":
 		a = r.call("PATCH", path, api.SetRequest{Restart: policy, VCPU: 2})
 	case "delete":
@@ -188,7 +203,7 @@ func (l *alive) quiet() {
 			errs = append(errs, fmt.Errorf("lost: the client was told that %s is there: %v; it is: %v", name, there, is))
 		}
 	}
-	errs = append(errs, l.portsKept(records))
+	errs = append(errs, l.portsKept(records), l.w.kept(l.disks, records))
 	for _, v := range records { // and everything can be taken away
 		r.do(func(ctx context.Context) {
 			_, err := r.daemon.Engine.Delete(ctx, string(v.ID))

@@ -21,7 +21,7 @@ var results struct {
 func note(t *testing.T, r Result) {
 	results.Lock()
 	defer results.Unlock()
-	r.Where, r.Test = "fake kernel", t.Name()
+	r.Where, r.Test = FakeKernel, t.Name()
 	results.all = append(results.all, r)
 }
 

@@ -80,6 +80,9 @@ var mutants = []mutant{
 	{"run directories are left", []edit{{
 		"engine/stop.go", "	if rerr := file.RemoveTree(ctx, \"run-directory\", w.e.Paths.VMRun(r.ID)); rerr != nil {\n		err = errors.Join(err, fmt.Errorf(\"remove the VM's sockets: %w\", rerr))\n	}\n", "",
 	}}, "TestCrashAtEveryPoint/reset,_running"},
+	{"a start that fails takes the work disk with it", []edit{{
+		"engine/start.go", "	if err := g.Wait(); err != nil {\n", "	if err := g.Wait(); err != nil {\n		_ = os.Remove(rt.WorkDiskPath)\n",
+	}}, "TestRandomLives"},
 }
 
 // TestMutantsApply holds that the breaks are still of the product as it is; to make them takes minutes.

@@ -11,9 +11,16 @@ import (
 // ResultsEnv names a file to which crash tests append what they did, a line of JSON for each Result (make crashtable).
 const ResultsEnv = "BANGER_CRASH_RESULTS"
 
+// Places are where crash tests run (Result.Where).
+const (
+	FakeKernel = "fake kernel"
+	HostKernel = "host's kernel, QEMU"
+	InLab      = "lab, Firecracker"
+)
+
 // Result counts the cases of one operation in one test.
 type Result struct {
-	Where     string `json:"where"` // "fake kernel"
+	Where     string `json:"where"` // one of the places
 	Test      string `json:"test"`  // its name, with those of the tests that it is part of
 	Operation string `json:"operation"`
 	Cases     int    `json:"cases"`

@@ -29,9 +29,9 @@ func (m *matrix) note() (sum crashtest.Result) {
 
 func where() string {
 	if testhost.Alone() {
-		return "lab, Firecracker"
+		return crashtest.InLab
 	}
-	return "host's kernel, QEMU"
+	return crashtest.HostKernel
 }
 
 // result is what is counted of an operation in the test that is being run.

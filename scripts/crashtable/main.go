@@ -1,14 +1,16 @@
 // Command crashtable makes the table of docs/RELIABILITY.md out of what the crash tests recorded, or without a page prints
 // the sums, a line for each place:
 //
-//	crashtable RESULTS [PAGE]
+//	crashtable [-promised] RESULTS [PAGE]
 //
 // RESULTS has a line of JSON for each test and operation, as tests append them to the file that BANGER_CRASH_RESULTS
 // names; of a test that was run again the last one counts. In PAGE, what stands between the two marks is replaced. A case that did not converge is an error.
+// With -promised, so are fewer cases than docs/RELIABILITY.md promises of a place, or none: it is for runs of all of them.
 package main
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"slices"
@@ -20,29 +22,37 @@ import (
 const begin, end = "<!-- crash table: begin -->\n", "<!-- crash table: end -->\n"
 
 func main() {
-	var err error
-	switch len(os.Args) {
-	case 2:
-		err = sums(os.Args[1])
-	case 3:
-		err = run(os.Args[1], os.Args[2])
-	default:
-		fmt.Fprintln(os.Stderr, "usage: crashtable RESULTS [PAGE]")
+	promised := flag.Bool("promised", false, "fail where a place has fewer cases than are promised")
+	flag.Usage = func() { fmt.Fprintln(os.Stderr, "usage: crashtable [-promised] RESULTS [PAGE]") }
+	flag.Parse()
+	if flag.NArg() != 1 && flag.NArg() != 2 {
+		flag.Usage()
 		os.Exit(2)
 	}
-	if err != nil {
+	if err := tell(flag.Arg(0), flag.Arg(1), *promised); err != nil {
 		fmt.Fprintln(os.Stderr, "crashtable:", err)
 		os.Exit(1)
 	}
 }
 
-func sums(results string) error {
+// tell writes the table into a page; without one it prints the sums.
+func tell(results, page string, promised bool) error {
 	all, err := load(results)
 	if err != nil {
 		return err
 	}
-	fmt.Print(lines(all))
-	return nil
+	if page == "" {
+		fmt.Print(lines(all))
+	}
+	if promised {
+		if err := kept(all); err != nil {
+			return err
+		}
+	}
+	if page == "" {
+		return nil
+	}
+	return write(all, page)
 }
 
 // lines are the sums.
@@ -62,11 +72,7 @@ func lines(all []crashtest.Result) string {
 	return b.String()
 }
 
-func run(results, page string) error {
-	all, err := load(results)
-	if err != nil {
-		return err
-	}
+func write(all []crashtest.Result, page string) error {
 	old, err := os.ReadFile(page)
 	if err != nil {
 		return err

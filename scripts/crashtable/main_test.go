@@ -1,8 +1,12 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"banger/internal/crashtest"
 )
 
 func TestTable(t *testing.T) {
@@ -39,5 +43,55 @@ func TestRefused(t *testing.T) {
 	}
 	if _, err := replace("no marks", "x"); err == nil {
 		t.Error("a page without marks is taken")
+	}
+}
+
+func TestPromised(t *testing.T) {
+	results := func(fake, host, lab int) (all []crashtest.Result) {
+		for where, n := range map[string]int{crashtest.FakeKernel: fake, crashtest.HostKernel: host, crashtest.InLab: lab} {
+			if n > 0 { // of two tests
+				all = append(all, crashtest.Result{Where: where, Cases: n - 1}, crashtest.Result{Where: where, Cases: 1})
+			}
+		}
+		return all
+	}
+	for _, c := range []struct {
+		all  []crashtest.Result
+		want []string // none: it is kept
+	}{
+		{results(500, 60, 60), nil},
+		{results(499, 60, 60), []string{"499 crash cases ran on the fake kernel", "at least 500"}},
+		{results(500, 59, 60), []string{"59 crash cases ran on the host's kernel, QEMU", "at least 60"}},
+		{results(500, 60, 0), []string{"no crash case ran on the lab, Firecracker", "at least 60"}},
+	} {
+		err := kept(c.all)
+		if (err == nil) != (c.want == nil) {
+			t.Errorf("%v, want %q", err, c.want)
+		}
+		for _, w := range c.want {
+			if err != nil && !strings.Contains(err.Error(), w) {
+				t.Errorf("%v, want %q", err, w)
+			}
+		}
+	}
+}
+
+// A table with too little in it is not written.
+func TestPromisedBeforeThePage(t *testing.T) {
+	dir := t.TempDir()
+	results, page := filepath.Join(dir, "results"), filepath.Join(dir, "page")
+	for path, text := range map[string]string{results: `{"where":"fake kernel","cases":1,"converged":1}`, page: begin + end} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := tell(results, page, true); err == nil {
+		t.Error("too few cases are taken")
+	}
+	if b, err := os.ReadFile(page); err != nil || string(b) != begin+end {
+		t.Errorf("the page is %q, %v", b, err)
+	}
+	if err := tell(results, page, false); err != nil {
+		t.Error(err)
 	}
 }
