@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"banger/internal/api/client"
+	"banger/internal/cli/sshconfig"
 	"banger/internal/cli/tarcopy"
 	"banger/internal/vm"
 )
@@ -37,7 +38,11 @@ func (cp copying) copyIn(ctx context.Context, src, dst place) error {
 	}
 	if src.stream() {
 		if kind != tarcopy.Dir {
-			return fmt.Errorf("%s is not a directory: a tar stream is unpacked into one", dst)
+			e := vm.Errorf(vm.CodeInvalid, "%s is not a directory: a tar stream is unpacked into one", dst)
+			if kind == tarcopy.Missing {
+				return makeFirst(e, place{dst.vm, real})
+			}
+			return e
 		}
 		return cp.put(ctx, place{dst.vm, real}, func(w io.Writer) error {
 			if cp.o.Owner {
@@ -59,7 +64,18 @@ func (cp copying) copyIn(ctx context.Context, src, dst place) error {
 	if err != nil {
 		return err
 	}
-	return cp.put(ctx, place{dst.vm, t.Dir}, func(w io.Writer) error { return tarcopy.Pack(ctx, w, src.path, t.Name, cp.o) })
+	into := place{dst.vm, t.Dir}
+	err = cp.put(ctx, into, func(w io.Writer) error { return tarcopy.Pack(ctx, w, src.path, t.Name, cp.o) })
+	var missing *vm.Error
+	if errors.As(err, &missing) && missing.Code == vm.CodeNotFound && !cp.noSuchVM(ctx, dst.vm) {
+		return makeFirst(missing, into)
+	}
+	return err
+}
+
+// makeFirst has an error of a missing directory tell how it is made.
+func makeFirst(e *vm.Error, dir place) error {
+	return e.WithHint("make the directory: banger vm exec %s -- mkdir -p %s", dir.vm, sshconfig.Quote(dir.path))
 }
 
 // put sends what write writes. An error of write breaks the request off, so that the guest discards what is half there.
@@ -112,6 +128,10 @@ func (cp copying) copyOut(ctx context.Context, src, dst place) error {
 	arrived := cp.p.follow(ctx, cp.c, src.vm)
 	st, err := cp.c.StatFile(ctx, src.vm, path.Clean(src.path))
 	arrived(err == nil)
+	var missing *vm.Error
+	if errors.As(err, &missing) && missing.Code == vm.CodeNotFound && !cp.noSuchVM(ctx, src.vm) {
+		return missing.WithHint("see what is there: banger vm exec %s -- ls -a %s", src.vm, sshconfig.Quote(path.Dir(path.Clean(src.path))))
+	}
 	if err != nil {
 		return err
 	}

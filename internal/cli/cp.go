@@ -98,15 +98,17 @@ func (p *progress) leftOut(path string) {
 	p.say("banger: " + clean(path) + " is left out: it is neither file, directory nor link")
 }
 
-// copyError says what was being copied, unless the error came from the daemon and says it.
+// copyError says what was being copied, and what to do next where the error does not.
 func copyError(src, dst place, err error) error {
-	var known *vm.Error
-	if errors.As(err, &known) || errors.Is(err, client.ErrNoDaemon) {
+	if errors.Is(err, client.ErrNoDaemon) {
 		return err
 	}
-	code := vm.CodeInternal
-	if errors.Is(err, fs.ErrNotExist) {
+	code, hint := vm.CodeInternal, vm.HintOf(err)
+	var known *vm.Error
+	if errors.As(err, &known) {
+		code = known.Code
+	} else if errors.Is(err, fs.ErrNotExist) {
 		code = vm.CodeNotFound
 	}
-	return vm.Errorf(code, "copy %s to %s: %w", src, dst, err)
+	return vm.Errorf(code, "copy %s to %s: %w", src, dst, err).WithHint("%s", hint)
 }

@@ -15,24 +15,28 @@ import (
 
 func newSSH(a *app) *cobra.Command {
 	var user string
-	var options []string
+	var flags sshFlags
 	cmd := &cobra.Command{
 		Use:   "ssh [flags] NAME [--] [COMMAND [ARG...]]",
 		Short: "Connect to a running VM with the ssh client",
 		Long: `Connect to a running VM with this machine's own ssh client: a shell, or a command whose arguments arrive as they are.
 
 The guest needs no ssh server and no network: the connection goes through the daemon. The VM's host key was made by the
-daemon and is checked. Your ssh configuration is read, but your agent and X11 are not forwarded unless -o asks for it.
+daemon and is checked. Your ssh configuration is read, but your agent and X11 are not forwarded unless -A or -o asks for
+it. Flags stand before NAME.
 
 For scp, sftp, rsync, git and editors, which run ssh themselves, see 'banger ssh-config'.`,
 		Example: `  banger vm ssh web
   banger vm ssh web -- uname -r
-  banger vm ssh -o LocalForward='8080 localhost:80' web`,
+  banger vm ssh -t web -- top
+  banger vm ssh -L 8080:localhost:80 web
+  banger vm ssh -N -D 1080 web
+  banger vm ssh -o LogLevel=DEBUG web`,
 		ValidArgsFunction: a.completeVMs(1),
 	}
 	cmd.Flags().SetInterspersed(false)
 	cmd.Flags().StringVarP(&user, "login", "l", "", "`USER` to log in as (default root)")
-	cmd.Flags().StringArrayVarP(&options, "option", "o", nil, "`OPTION` for ssh, as in ssh_config; before banger's own")
+	flags.register(cmd.Flags())
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		name, argv, err := nameAndCommand(cmd, args)
 		if err != nil {
@@ -62,9 +66,9 @@ For scp, sftp, rsync, git and editors, which run ssh themselves, see 'banger ssh
 			user = view.SSH.User
 		}
 		if home, err := os.UserHomeDir(); err == nil && sshconfig.In(home).Installed() {
-			options = append(options, "KnownHostsCommand=none") // ssh-config's would ask its own daemon; older clients know no such option
+			flags.args = append(flags.args, "-o", "KnownHostsCommand=none") // ssh-config's would ask its own daemon; older clients know no such option
 		}
-		if err := syscall.Exec(binary, sshArgs(view, user, self, options, argv), os.Environ()); err != nil {
+		if err := syscall.Exec(binary, sshArgs(view, user, self, flags.args, argv), os.Environ()); err != nil {
 			return vm.Errorf(vm.CodeMissing, "run %s: %w", binary, err)
 		}
 		return nil
@@ -86,15 +90,12 @@ func reachable(v api.VMView) error {
 	return nil
 }
 
-// sshArgs is the command line of ssh. The first value of an option counts: the user's -o come before ours, and both
+// sshArgs is the command line of ssh. The first value of an option counts: the user's flags come before ours, and both
 // before the user's configuration. Connection sharing is off: a shared connection could lead to an older VM of the same
 // name.
-func sshArgs(v api.VMView, user, self string, options, argv []string) []string {
+func sshArgs(v api.VMView, user, self string, flags, argv []string) []string {
 	proxy := sshconfig.Percent(sshconfig.Quote(self)) + " vm proxy " + string(v.ID)
-	args := []string{"ssh"}
-	for _, o := range options {
-		args = append(args, "-o", o)
-	}
+	args := append([]string{"ssh"}, flags...)
 	for _, o := range []string{
 		"ProxyCommand=" + proxy,
 		"IdentityFile=" + sshconfig.Word(v.SSH.IdentityFile), "IdentitiesOnly=yes", "PasswordAuthentication=no", "KbdInteractiveAuthentication=no",

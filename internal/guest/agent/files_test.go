@@ -186,6 +186,24 @@ func TestFilesHoles(t *testing.T) {
 	}
 }
 
+// Files that the kernel makes as they are read do not tell their size.
+func TestFilesOfTheKernel(t *testing.T) {
+	addr := serveFiles(t)
+	for _, file := range []string{"/proc/version", "/sys/devices/system/cpu/possible"} {
+		want, err := os.ReadFile(file)
+		must(t, err)
+		r := tar.NewReader(bytes.NewReader(expect(t, "", "GET", addr, file, nil)))
+		_, err = r.Next()
+		must(t, err)
+		if got, err := io.ReadAll(r); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s: %q, %v; want %q", file, got, err, want)
+		}
+	}
+	if _, err := readMade(zeroes{}, "/proc/endless"); vm.CodeOf(err) != vm.CodeInvalid {
+		t.Errorf("one without end: %v", err)
+	}
+}
+
 func TestFilesStat(t *testing.T) {
 	addr := serveFiles(t)
 	dir := t.TempDir()

@@ -3,6 +3,7 @@ package agent
 import (
 	"archive/tar"
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"banger/internal/vm"
 )
 
 // xattrPrefix is how GNU tar, libarchive and containers name extended attributes in PAX records.
@@ -96,12 +99,19 @@ func checkMount(dir string, parent uint64) (uint64, error) {
 	if err := unix.Statfs(dir, &vfs); err != nil {
 		return st.Dev, nil
 	}
-	switch vfs.Type {
-	case unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC, unix.DEVPTS_SUPER_MAGIC, unix.CGROUP2_SUPER_MAGIC, unix.CGROUP_SUPER_MAGIC,
-		unix.DEBUGFS_MAGIC, unix.TRACEFS_MAGIC, unix.BPF_FS_MAGIC, unix.SECURITYFS_MAGIC:
+	if kernelsOwn(&vfs) {
 		return parent, fs.SkipDir
 	}
 	return st.Dev, nil
+}
+
+func kernelsOwn(vfs *unix.Statfs_t) bool {
+	switch vfs.Type {
+	case unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC, unix.DEVPTS_SUPER_MAGIC, unix.CGROUP2_SUPER_MAGIC, unix.CGROUP_SUPER_MAGIC,
+		unix.DEBUGFS_MAGIC, unix.TRACEFS_MAGIC, unix.BPF_FS_MAGIC, unix.SECURITYFS_MAGIC:
+		return true
+	}
+	return false
 }
 
 // one writes one entry. Sockets mean nothing elsewhere and are left out.
@@ -146,16 +156,49 @@ func (p *packer) regular(file, name string) error {
 		}
 		p.names[id] = name
 	}
+	content := io.Reader(f)
+	var vfs unix.Statfs_t
+	if err := unix.Statfs(file, &vfs); err == nil && kernelsOwn(&vfs) {
+		_ = f.SetReadDeadline(time.Now().Add(madePatience)) // some tell only what happens next; most know no deadline, and need none
+		b, err := readMade(f, file)
+		if err != nil {
+			return err
+		}
+		content, fi = bytes.NewReader(b), sized{fi, int64(len(b))}
+	}
 	if err := p.header(fi, file, name, ""); err != nil {
 		return err
 	}
-	if _, err := io.CopyN(p.out, f, fi.Size()); errors.Is(err, io.EOF) {
+	if _, err := io.CopyN(p.out, content, fi.Size()); errors.Is(err, io.EOF) {
 		return fmt.Errorf("%s became shorter while it was read", file)
 	} else if err != nil {
 		return err
 	}
 	return nil
 }
+
+// maxMade bounds what is kept in memory of a file that the kernel makes as it is read.
+const maxMade = 16 << 20
+
+// madePatience is how long such a file may take to say something.
+const madePatience = 5 * time.Second
+
+// readMade reads a file that says nothing true of its size: one of /proc says 0, one of /sys a page.
+func readMade(r io.Reader, file string) ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(r, maxMade+1))
+	if err == nil && len(b) > maxMade {
+		err = vm.Errorf(vm.CodeInvalid, "%s is made by the kernel as it is read, and longer than %d MiB", file, maxMade>>20)
+	}
+	return b, err
+}
+
+// sized is a file with its true size.
+type sized struct {
+	fs.FileInfo
+	size int64
+}
+
+func (s sized) Size() int64 { return s.size }
 
 // link writes another name of a file that is in the stream.
 func (p *packer) link(fi fs.FileInfo, name, earlier string) error {
