@@ -19,15 +19,18 @@ func newAttach(a *app) *cobra.Command {
 its status. Several clients may be attached to one job; each gets all. What is not kept any more is told on stderr, as
 "[n bytes dropped]". A job of -d or --keep that has ended is still there to be asked for.
 
-With -i stdin is passed to a command that was started with -i or -t. On a terminal ctrl-p ctrl-q then leaves it, and it goes on.
-A command that is left goes on if it was started with -d or --keep, or has another client.
+Attached, Ctrl-C is the command's: it may end it. To only look use 'banger vm logs --exec JOB NAME', with -f to go on looking:
+Ctrl-C there ends the looking, and the command goes on.
+
+With -i stdin is passed to a command that was started with -i or -t. Where it was started with -t, ctrl-p ctrl-q on a
+terminal then leaves it; it goes on if it was started with -d or --keep, or has another client.
 
 ` + signalHelp + `
 
 ` + jobsHelp + `
 
 Exit status: the command's own; 124 when the time of its --timeout was over, 125 when banger failed.`,
-		Example:           "  banger vm attach web 3f2a\n  banger vm attach -i web 3f2a\n  banger vm attach --new web 3f2a",
+		Example:           "  banger vm attach web 3f2a\n  banger vm attach -i web 3f2a\n  banger vm attach --new web 3f2a\n  banger vm logs -f --exec 3f2a web      only look",
 		Args:              exactly("NAME", "JOB"),
 		ValidArgsFunction: a.completeJobs,
 	}

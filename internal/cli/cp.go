@@ -46,6 +46,8 @@ func newCp(a *app) *cobra.Command {
 		Long: `Copy files and directories between this machine and a running VM. One of SRC and DST is NAME:PATH, the other a path
 here, or - for a tar stream on stdin or stdout. A VM that is starting is waited for.
 
+A PATH in the VM that does not begin with / is taken from its root directory, not from /root: 'web:' is /.
+
 A directory is copied with all below it: into DST when that is a directory, else as DST. SRC/. copies what is in it.
 What comes into the VM belongs to root there, what comes out belongs to you, unless -a keeps the owners' numbers.
 A file is replaced only when its copy is complete. Where a file has nothing but zeros, its copy has a hole.`,
@@ -58,6 +60,8 @@ A file is replaced only when its copy is complete. Where a file has nothing but 
 	}
 	cmd.Flags().BoolVarP(&o.Owner, "archive", "a", false, "keep numeric owners, set-id bits and extended attributes")
 	cmd.Flags().BoolVarP(&o.Follow, "follow-link", "L", false, "copy what SRC points to when it is a symbolic link")
+	cmd.Flags().BoolP("recursive", "r", false, "") // directories are always whole; fingers used to cp and scp write -r
+	_ = cmd.Flags().MarkHidden("recursive")
 	quiet := quietFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		src, dst := parsePlace(args[0]), parsePlace(args[1])

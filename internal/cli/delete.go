@@ -20,8 +20,7 @@ left, and cannot be undone. With --all, or a pattern of names, it first tells wh
 		Example: "  banger vm delete web\n  banger vm rm web db\n  banger vm rm 'test-*'\n  banger vm rm --all --yes",
 	}
 	yes := cmd.Flags().BoolP("yes", "y", false, "remove what --all or a pattern selects without a question")
-	force := cmd.Flags().BoolP("force", "f", false, "") // fingers used to Docker write -f: what runs is ended all the same
-	_ = cmd.Flags().MarkHidden("force")
+	force := forceFlag(cmd) // what runs is ended all the same
 	return eachCommand(a, cmd, each{
 		do: func(ctx context.Context, c *client.Client, name string, onEvent func(vm.Event)) error {
 			return c.Delete(ctx, name, onEvent)
@@ -33,6 +32,13 @@ left, and cannot be undone. With --all, or a pattern of names, it first tells wh
 			return a.agreed(ctx, "remove VM", "Remove "+plural(len(names), "VM")+"?", names)
 		},
 	})
+}
+
+// forceFlag is -f, which fingers used to Docker write for --yes.
+func forceFlag(cmd *cobra.Command) *bool {
+	force := cmd.Flags().BoolP("force", "f", false, "")
+	_ = cmd.Flags().MarkHidden("force")
+	return force
 }
 
 // agreed tells what is to be done to which, and asks. Where the answer is no, the error is the exit status.

@@ -38,6 +38,7 @@ func deleteCommand(a *app, l library, cmd *cobra.Command) *cobra.Command {
 	cmd.Use, cmd.Aliases = "delete NAME... | --all", []string{"rm"}
 	all := cmd.Flags().BoolP("all", "a", false, "all "+l.noun+"s there are")
 	yes := cmd.Flags().BoolP("yes", "y", false, "delete what --all or a pattern selects without a question")
+	force := forceFlag(cmd)
 	cmd.ValidArgsFunction = a.completeLibrary(l)
 	cmd.Args = namesOr(all)
 	cmd.RunE = func(cmd *cobra.Command, given []string) error {
@@ -58,7 +59,7 @@ func deleteCommand(a *app, l library, cmd *cobra.Command) *cobra.Command {
 						return err
 					}
 				}
-				if len(names) > 0 && !*yes {
+				if len(names) > 0 && !*yes && !*force {
 					if ok, err := a.agreed(ctx, "delete "+l.noun, "Delete "+plural(len(names), l.noun)+"?", names); err != nil || !ok {
 						return err
 					}

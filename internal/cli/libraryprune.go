@@ -36,6 +36,7 @@ The default kernel goes as well, and is fetched again when a VM needs it.`,
 func pruneCommand(a *app, l library, verb string, cmd *cobra.Command) *cobra.Command {
 	cmd.Use, cmd.Args = "prune [flags]", atMost()
 	yes := cmd.Flags().BoolP("yes", "y", false, "delete them without a question")
+	force := forceFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return a.with(cmd.Context(), true, func(ctx context.Context, c *client.Client, _ *progress) error {
 			unused, err := l.unused(ctx, c)
@@ -51,7 +52,7 @@ func pruneCommand(a *app, l library, verb string, cmd *cobra.Command) *cobra.Com
 				names = append(names, e.name)
 				plan = append(plan, fmt.Sprintf("%s (%s, created %s)", e.name, formatSize(e.size), age(time.Now(), e.created)))
 			}
-			if !*yes {
+			if !*yes && !*force {
 				if ok, err := a.agreed(ctx, "delete "+l.noun, "Delete "+plural(len(names), l.noun)+"?", plan); err != nil || !ok {
 					return err
 				}

@@ -43,8 +43,30 @@ it asks the kernel. Subcommands publish more, and fewer.
 		Args:              exactly("NAME"),
 		ValidArgsFunction: a.completeVMs(1),
 	}
+	cmd.RunE = a.listPorts(cmd)
+	cmd.AddCommand(newPortsList(a), newPortsAdd(a), newPortsRemove(a))
+	return cmd
+}
+
+// newPortsList is ports itself, where fingers expect it beside add and remove.
+func newPortsList(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:               "list [flags] NAME",
+		Aliases:           []string{"ls"},
+		Short:             "Show what listens in a VM, and what of it is published",
+		Long:              "Show what listens in a VM's guest, and which of its ports are published on this host, as 'banger vm ports NAME' does.",
+		Example:           "  banger vm ports list web\n  banger vm ports ls --json web",
+		Args:              exactly("NAME"),
+		ValidArgsFunction: a.completeVMs(1),
+	}
+	cmd.RunE = a.listPorts(cmd)
+	return cmd
+}
+
+// listPorts gives cmd its flag, and returns what it does.
+func (a *app) listPorts(cmd *cobra.Command) func(*cobra.Command, []string) error {
 	asJSON := jsonFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+	return func(cmd *cobra.Command, args []string) error {
 		return a.with(cmd.Context(), true, func(ctx context.Context, c *client.Client, _ *progress) error {
 			p, err := c.Ports(ctx, args[0])
 			if err != nil {
@@ -59,8 +81,6 @@ it asks the kernel. Subcommands publish more, and fewer.
 			return portTable(time.Now(), p).write(a.out)
 		})
 	}
-	cmd.AddCommand(newPortsAdd(a), newPortsRemove(a))
-	return cmd
 }
 
 func newPortsAdd(a *app) *cobra.Command {

@@ -2,10 +2,13 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"banger/internal/api"
 	"banger/internal/api/client"
@@ -20,14 +23,26 @@ func newPrune(a *app) *cobra.Command {
 tells which VMs these are, and asks. What has been started meanwhile is kept.
 
 --filter KEY=VALUE removes only those of which that holds: image, name, state, vmm, label=KEY or label=KEY=VALUE; a value may be
-a pattern.`,
+a pattern. Unlike with Docker, -f is --filter; what asks no question is -y.`,
 		Example: "  banger vm prune\n  banger vm prune --filter label=team=test --yes\n  banger vm prune --filter 'name=test-*'",
 		Args:    atMost(),
 	}
 	words := cmd.Flags().StringArrayP("filter", "f", nil, "only VMs for which `KEY=VALUE` holds")
 	yes := cmd.Flags().BoolP("yes", "y", false, "remove them without a question")
 	quiet := quietFlag(cmd)
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		var bare *pflag.ValueRequiredError
+		if errors.As(err, &bare) && bare.GetFlag().Name == "filter" {
+			return usage(cmd, "-f lacks its KEY=VALUE: -f is --filter, what asks no question is -y")
+		}
+		return flagError(cmd, err)
+	})
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		for _, w := range *words {
+			if strings.HasPrefix(w, "-") {
+				return usage(cmd, "-f takes a KEY=VALUE, and took %s for it: -f is --filter, what asks no question is -y", w)
+			}
+		}
 		selected, err := parseFilter(*words, nil)
 		if err != nil {
 			return err

@@ -24,17 +24,16 @@ func meant(word string, words []string) []string {
 }
 
 // meantCommands are the whole names of the commands that were probably meant by a word behind cmd. At the root the word may be
-// one of a group's: of the VMs', as with Docker, before the others'.
+// one of a group's: of the VMs', as with Docker, before the others', whose words count only as they are.
 func meantCommands(cmd *cobra.Command, word string) []string {
 	places := []*cobra.Command{cmd}
 	if !cmd.HasParent() {
-		subs := slices.Clone(cmd.Commands())
-		slices.SortStableFunc(subs, func(a, b *cobra.Command) int { return byVM(a) - byVM(b) })
-		places = append(places, slices.DeleteFunc(subs, func(c *cobra.Command) bool { return !c.HasSubCommands() })...)
+		places = append(places, cmd.Commands()...)
 	}
-	var exact, words []string
+	var words, found []string
 	paths := map[string]string{}
-	for i, place := range places {
+	for _, place := range places {
+		near := place == cmd || place.Name() == "vm"
 		for _, sub := range place.Commands() {
 			if !sub.IsAvailableCommand() {
 				continue
@@ -44,31 +43,22 @@ func meantCommands(cmd *cobra.Command, word string) []string {
 			}
 			for _, name := range append([]string{sub.Name()}, sub.Aliases...) {
 				path := place.CommandPath() + " " + name
-				if name == word && place.Name() == "vm" {
+				switch {
+				case name == word && near:
 					return []string{path}
-				}
-				if name == word {
-					exact = append(exact, path)
-				}
-				if _, known := paths[name]; !known && (i == 0 || place.Name() == "vm") {
+				case name == word:
+					found = append(found, path)
+				case near && paths[name] == "":
 					words, paths[name] = append(words, name), path
 				}
 			}
 		}
 	}
-	if len(exact) > 0 {
-		return exact
+	if len(found) > 0 {
+		return found
 	}
 	for _, w := range meant(word, words) {
-		exact = append(exact, paths[w])
+		found = append(found, paths[w])
 	}
-	return exact
-}
-
-// byVM puts the group of the VMs first.
-func byVM(cmd *cobra.Command) int {
-	if cmd.Name() == "vm" {
-		return 0
-	}
-	return 1
+	return found
 }
