@@ -62,10 +62,10 @@ func Assemble(ctx context.Context, p paths.Paths, c config.Config, log *slog.Log
 		return nil, err
 	}
 	d.Images = image.New(image.Config{
-		Dir: p.Images(), Records: db, Packages: c.Image.Packages, Mirror: c.Image.Mirror, Steps: h.ImageSteps, Pinned: pinned(db, p.VMs(), db.PinnedImages),
+		Dir: p.Images(), Records: db, Packages: c.Image.Packages, Mirror: c.Image.Mirror, Steps: h.ImageSteps, Pinned: pinned(db, p.VMs(), db.PinnedImages), Unnamed: db.UnnamedImages(),
 	})
 	d.Kernels = kernel.New(kernel.Config{
-		Dir: p.Kernels(), InitramfsDir: p.Initramfs(), Guest: h.Guest, Records: db, Pinned: pinned(db, p.VMs(), db.PinnedKernels),
+		Dir: p.Kernels(), InitramfsDir: p.Initramfs(), Guest: h.Guest, Records: db, Pinned: pinned(db, p.VMs(), db.PinnedKernels), Unnamed: db.UnnamedKernels(),
 	})
 	d.closes = append(d.closes, d.Images.Close, d.Kernels.Close) // with their records still there, and nobody left who asks for one
 	drivers, err := h.Drivers(p, c, d.Kernels, log)

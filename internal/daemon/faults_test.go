@@ -182,6 +182,19 @@ func TestADatabaseThatIsOlder(t *testing.T) {
 		t.Errorf("it was discarded, and is there: %v, its machine lives: %v", err, proc.Alive(id))
 	}
 	p.run(t, "banger", "doctor", "--leaks")
+
+	// An image made since is kept as well, and told.
+	p.run(t, "banger", "daemon", "stop")
+	image := filepath.Join(p.Images(), strings.Repeat("3c", 32))
+	must(t, os.Mkdir(image, 0o755))
+	must(t, os.WriteFile(filepath.Join(image, "root.ext4"), []byte("disk"), 0o444))
+	must(t, os.WriteFile(filepath.Join(image, "image.json"), []byte(`{"name":"golden","source":"VM since","digest":"sha256:`+filepath.Base(image)+`"}`), 0o444))
+	out, _ = p.command(t, "banger", "doctor", "--leaks", "--fix").CombinedOutput() // it asks, and nobody can answer
+	says(t, string(out), "remove image's directory "+image+", with image golden, made of VM since: ")
+	p.run(t, "banger", fix...)
+	if _, err := os.Stat(image); !os.IsNotExist(err) {
+		t.Errorf("it is to be removed, and is there: %v", err)
+	}
 	lives("beside it")
 	p.answers(t, "web")
 }

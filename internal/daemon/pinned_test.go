@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -62,8 +63,8 @@ func TestNewDatabaseKeepsWhatVMsStandOn(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	i := image.New(image.Config{Dir: images, Records: db, Pinned: pinned(db, vms, db.PinnedImages)})
-	k := kernel.New(kernel.Config{Dir: kernels, InitramfsDir: filepath.Join(dir, "initramfs"), Records: db, Pinned: pinned(db, vms, db.PinnedKernels)})
+	i := image.New(image.Config{Dir: images, Records: db, Pinned: pinned(db, vms, db.PinnedImages), Unnamed: db.UnnamedImages()})
+	k := kernel.New(kernel.Config{Dir: kernels, InitramfsDir: filepath.Join(dir, "initramfs"), Records: db, Pinned: pinned(db, vms, db.PinnedKernels), Unnamed: db.UnnamedKernels()})
 	if vm.CodeOf(i.Reconcile(t.Context())) != vm.CodeConflict || vm.CodeOf(k.Reconcile(t.Context())) != vm.CodeConflict {
 		t.Error("nobody told that a VM has no row")
 	}
@@ -76,6 +77,22 @@ func TestNewDatabaseKeepsWhatVMsStandOn(t *testing.T) {
 	if err := os.Remove(vmDir); err != nil {
 		t.Fatal(err)
 	}
+	// Nor may it cost images and kernels that somebody made, and no VM has.
+	for _, err := range []error{i.Reconcile(t.Context()), k.Reconcile(t.Context())} {
+		if vm.CodeOf(err) != vm.CodeConflict || !strings.Contains(vm.HintOf(err), "--leaks") {
+			t.Errorf("nobody told that they have no record: %v", err)
+		}
+	}
+	for _, f := range []string{root, vmlinux} {
+		if _, err := os.Stat(f); err != nil {
+			t.Errorf("lost: %v", err)
+		}
+	}
+
+	// What a crash leaves is known: it was announced before it was there, or had a name.
+	if err := errors.Join(db.UnnamedImages().Add(t.Context(), digest("a")), db.UnnamedKernels().Add(t.Context(), digest("b"))); err != nil {
+		t.Fatal(err)
+	}
 	if err := i.Reconcile(t.Context()); err != nil {
 		t.Error(err)
 	}
@@ -85,6 +102,11 @@ func TestNewDatabaseKeepsWhatVMsStandOn(t *testing.T) {
 	for _, f := range []string{root, vmlinux} {
 		if _, err := os.Stat(f); !os.IsNotExist(err) {
 			t.Errorf("%s outlived the last VM: %v", f, err)
+		}
+	}
+	for _, u := range []store.Unnamed{db.UnnamedImages(), db.UnnamedKernels()} {
+		if all, err := u.All(t.Context()); err != nil || len(all) != 0 {
+			t.Errorf("still known as unnamed: %q, %v", all, err)
 		}
 	}
 }

@@ -81,5 +81,8 @@ func (l *Library) discard(ctx context.Context, digest string) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}
-	return errors.Join(err, l.tools.remove(ctx, away))
+	if err = errors.Join(err, l.tools.remove(ctx, away)); err == nil && l.cfg.Unnamed != nil {
+		err = l.cfg.Unnamed.Drop(ctx, digest)
+	}
+	return err
 }

@@ -2,6 +2,8 @@ package image
 
 import (
 	"context"
+	"fmt"
+	"path/filepath"
 
 	"banger/internal/inventory"
 	"banger/internal/vm"
@@ -19,5 +21,15 @@ func (l *Library) Kinds(inventory.Place) []inventory.Kind {
 			return left, err
 		},
 		Delete: l.tools.remove,
+		Holds:  l.holds,
 	}}
+}
+
+// holds tells which image lies whole in a directory.
+func (l *Library) holds(path string) string {
+	img, err := l.read(digestPrefix + filepath.Base(path))
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprintf("image %s, made of %s", img.Name, img.Source)
 }

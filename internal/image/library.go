@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync"
 
+	"banger/internal/catalog"
 	"banger/internal/hold"
 	"banger/internal/vm"
 )
@@ -47,6 +48,9 @@ type Config struct {
 	// gives its name away, not its VMs' disks. It fails unless the list is whole. Without one, or when it fails,
 	// Reconcile removes no image: a disk that stands on a removed one is lost.
 	Pinned func(ctx context.Context) ([]string, error)
+
+	// Unnamed knows what may lie on the disk without a name. nil: everything there may.
+	Unnamed catalog.Unnamed
 }
 
 // Library is the images of one daemon. Its methods can be called at the same time.

@@ -141,6 +141,11 @@ func (l *Library) publish(ctx context.Context, out string, img vm.Image, record 
 		if err := act.Do(ctx, "image.remove", func() error { return os.RemoveAll(dir) }); err != nil { // damaged: without its root
 			return err
 		}
+		if l.cfg.Unnamed != nil { // a crash before the record leaves what is known to be nobody's
+			if err := l.cfg.Unnamed.Add(ctx, img.Digest); err != nil {
+				return err
+			}
+		}
 		if err := file.Publish(ctx, "image", out, dir); err != nil {
 			return err
 		}

@@ -9,13 +9,15 @@ import (
 	"regexp"
 	"strings"
 
+	"banger/internal/catalog"
 	"banger/internal/vm"
 )
 
 var digestDir = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
 // Reconcile brings the directory into line with the records at a daemon's start: it removes what builds left that died
-// with their daemon, and images that no record names and no VM is pinned to. Images that are recorded and not there are told
+// with their daemon, and images that have no name, as the records know, and that no VM is pinned to. One of which the records
+// know nothing is kept, and told (vm.CodeConflict): they may be older than it. Images that are recorded and not there are told
 // in the error, as vm.CodeCorrupt; they stay recorded, and the next Ensure builds them again. Every step is done even
 // when one fails.
 func (l *Library) Reconcile(ctx context.Context) error {
@@ -26,12 +28,8 @@ func (l *Library) Reconcile(ctx context.Context) error {
 			errs = append(errs, vm.Errorf(vm.CodeCorrupt, "image %s: its file is gone: %w", i.Name, err).WithHint("banger image build %s", i.Name))
 		}
 	}
-	for _, path := range left {
-		if err := l.tools.remove(ctx, path); err != nil {
-			errs = append(errs, fmt.Errorf("remove what is left of an image build: %w", err))
-		}
-	}
-	return errors.Join(errs...)
+	_, err = catalog.Settle(ctx, "image", stagePrefix, l.cfg.Unnamed, left, l.tools.remove)
+	return errors.Join(append(errs, err, catalog.Forget(ctx, l.cfg.Unnamed, l.cfg.Dir))...)
 }
 
 // leftovers are the paths that nobody needs: staging directories of no running build, and, where it can be known which

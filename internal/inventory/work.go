@@ -41,7 +41,8 @@ type Residue struct {
 	Work   *Work
 	Find   func(ctx context.Context) (paths []string, err error)
 	Delete func(ctx context.Context, path string) error
-	Dir    string // where they lie: the proof
+	Dir    string                   // where they lie: the proof
+	Holds  func(path string) string // for Object.Holds; nil: none holds anything
 }
 
 // Rank implements Kind.
@@ -58,6 +59,9 @@ func (k Residue) List(ctx context.Context) (out []Object, err error) {
 		o := Object{Kind: k.Name, Name: p, Proof: "it lies in " + k.Dir}
 		if busy {
 			o.Busy = k.Doing
+		}
+		if k.Holds != nil {
+			o.Holds = k.Holds(p)
 		}
 		out = append(out, o)
 	}

@@ -84,5 +84,8 @@ func (l *Library) discard(ctx context.Context, digest string) error {
 			errs = append(errs, err)
 		}
 	}
-	return errors.Join(errs...)
+	if err = errors.Join(errs...); err == nil && l.Unnamed != nil {
+		err = l.Unnamed.Drop(ctx, digest)
+	}
+	return err
 }

@@ -192,6 +192,11 @@ func (l *Library) publish(ctx context.Context, staging, out, digest string) erro
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	if l.Unnamed != nil { // a crash before the row leaves what is known to be nobody's
+		if err := l.Unnamed.Add(ctx, digest); err != nil {
+			return err
+		}
+	}
 	err = act.Do(ctx, "kernel", func() error { return os.Rename(out, dst) })
 	if err != nil && l.check(digest) != nil { // unless another import was quicker
 		return err

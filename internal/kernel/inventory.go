@@ -2,6 +2,8 @@ package kernel
 
 import (
 	"context"
+	"fmt"
+	"path/filepath"
 
 	"banger/internal/inventory"
 	"banger/internal/vm"
@@ -19,5 +21,12 @@ func (l *Library) Kinds(inventory.Place) []inventory.Kind {
 			return left, err
 		},
 		Delete: l.removeLeft,
+		Holds: func(path string) string {
+			k, err := readRecord(filepath.Join(path, fileRecord))
+			if err != nil {
+				return ""
+			}
+			return fmt.Sprintf("kernel %s, made of %s", k.Name, k.Source)
+		},
 	}}
 }

@@ -9,8 +9,8 @@
 //	kernel.json    the vm.Kernel as it was imported
 //
 // It is written under Dir/.staging-* and published whole by one rename; nothing in it changes afterwards. A digest is
-// known only when everything is unpacked, so here the row follows the object: Reconcile removes what a crash between
-// the two left.
+// known only when everything is unpacked, so here the row follows the object: the digest is announced before (Config.Unnamed),
+// and Reconcile removes what a crash between the two left.
 //
 // The package must not know about VMs, VMMs or SQL, and installs nothing on the host.
 package kernel
@@ -27,6 +27,7 @@ import (
 	"slices"
 	"strings"
 
+	"banger/internal/catalog"
 	"banger/internal/flight"
 	"banger/internal/hold"
 	"banger/internal/inventory"
@@ -74,6 +75,9 @@ type Config struct {
 	// not. It fails unless the list is whole: without one, or when it fails, Reconcile cannot tell a leftover from a
 	// VM's kernel, and removes neither.
 	Pinned func(ctx context.Context) ([]string, error)
+
+	// Unnamed knows what may lie on the disk without a name. nil: everything there may.
+	Unnamed catalog.Unnamed
 }
 
 // Guest is banger-guest, the init of every initramfs.

@@ -10,11 +10,13 @@ import (
 	"strings"
 
 	"banger/internal/act"
+	"banger/internal/catalog"
 	"banger/internal/vm"
 )
 
 // Reconcile cleans up after a daemon that died: staging directories of its imports, kernels that were published but
-// never recorded and that no VM is pinned to, and cached initramfs of other guest binaries. A recorded kernel whose
+// never recorded and that no VM is pinned to, and cached initramfs of other guest binaries. A kernel of which the records know
+// nothing is kept, and told (vm.CodeConflict): they may be older than it. A recorded kernel whose
 // files are missing is told in the error (vm.CodeCorrupt), which joins all there is to say: nothing of it need stop the
 // daemon. Call it before the first Import or Boot.
 func (l *Library) Reconcile(ctx context.Context) error {
@@ -28,9 +30,11 @@ func (l *Library) Reconcile(ctx context.Context) error {
 			errs = append(errs, vm.Errorf(vm.CodeCorrupt, "kernel %s: %w", k.Name, err).WithHint("import it again, from %s", k.Source))
 		}
 	}
-	for _, path := range left {
-		errs = append(errs, l.removeLeft(ctx, path))
+	kept, err := catalog.Settle(ctx, "kernel", stagingPrefix, l.Unnamed, left, l.removeLeft)
+	for _, name := range kept {
+		keep[name] = true
 	}
+	errs = append(errs, err, catalog.Forget(ctx, l.Unnamed, l.Dir))
 	return errors.Join(append(errs, l.sweepInitramfs(ctx, keep))...)
 }
 
