@@ -148,10 +148,15 @@ func (w *worker) diskTrouble(said string) {
 	}
 }
 
-// recordTrouble brings the record of a running VM in line with what was noted.
+// recordTrouble brings the record of a running VM in line with what was noted of its disk and its network.
 func (w *worker) recordTrouble(ctx context.Context, r vm.VMRecord) error {
 	w.mu.Lock()
 	said := w.trouble
+	if fault := w.net.fault; fault != "" && said != "" {
+		said += "; " + fault
+	} else if fault != "" {
+		said = fault
+	}
 	w.mu.Unlock()
 	if r.Want != vm.WantRunning || r.Runtime.State != vm.StateRunning || r.Runtime.LastError == said {
 		return nil

@@ -32,7 +32,7 @@ func (w *worker) look(ctx context.Context, r vm.VMRecord) (plan.Facts, error) {
 		Held:       !h.IsZero() || exists(w.e.Paths.VMRun(r.ID)),
 		Ready:      w.ready,
 		Paused:     w.paused,
-		Untold:     w.ready && w.named != r.Name,
+		Untold:     w.ready && (w.named != r.Name || w.net.due()),
 		Recovering: w.recovering,
 		Session:    w.session.present(time.Now()),
 		Now:        time.Now(),

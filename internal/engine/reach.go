@@ -38,7 +38,7 @@ func (w *worker) reach(ctx context.Context, r vm.VMRecord) error {
 	})
 	beside.Go(func() (err error) {
 		net, err = w.attach(booting, r)
-		return err
+		return w.networkFault(booting, r, err)
 	})
 	var hello guest.Hello
 	if err = w.checkChannel(r); err == nil {

@@ -59,8 +59,8 @@ func (w *worker) goesBy(name string) bool {
 	return w.ready && w.named == name
 }
 
-// tell configures the guest once more: it has another name by now, or its clock stood still. The resolver and the ssh client
-// learn the name with it.
+// tell configures the guest once more: it has another name by now, or its clock stood still, or its network is to be tried
+// again. The resolver and the ssh client learn the name with it.
 func (w *worker) tell(ctx context.Context, r vm.VMRecord) error {
 	w.mu.Lock()
 	a := w.agent
@@ -71,7 +71,7 @@ func (w *worker) tell(ctx context.Context, r vm.VMRecord) error {
 	ctx, cancel := context.WithTimeout(ctx, handshakeWait)
 	defer cancel()
 	net, err := w.attach(ctx, r) // the resolver goes by names
-	if err != nil {
+	if err := w.networkFault(ctx, r, err); err != nil {
 		return err
 	}
 	c, err := w.e.identity(ctx, r)

@@ -38,13 +38,23 @@ func (e *Engine) applyNetwork(ctx context.Context, net network.Driver, except vm
 }
 
 // settleNetwork applies once more when the record says that a VM's run is over: two that end at once each still saw the
-// other as one that needs what they share.
+// other as one that needs what they share. Where that fails, those that still run have it tried again.
 func (e *Engine) settleNetwork(ctx context.Context, r vm.VMRecord) {
 	net, err := e.network(r.Network)
 	if err == nil {
 		err = e.applyNetwork(ctx, net, "")
 	}
-	if err != nil && ctx.Err() == nil {
-		e.Log.Warn("what VMs share of a network may be left", "network", r.Network, "error", err)
+	if err == nil || ctx.Err() != nil {
+		return
+	}
+	e.Log.Warn("what VMs share of a network is not whole, or left", "network", r.Network, "error", err)
+	records, err := e.Store.SharedVMs(ctx)
+	if err != nil {
+		return // who acts on it tells
+	}
+	for _, other := range records {
+		if w := e.known(other.ID); w != nil && other.Network == r.Network {
+			w.networkMayBeBroken()
+		}
 	}
 }

@@ -77,7 +77,7 @@ func (w *worker) launch(ctx context.Context, r vm.VMRecord) error {
 	e := w.e
 	w.closeAgent() // of an earlier process
 	w.mu.Lock()
-	w.startError, w.trouble, w.paused = nil, "", false
+	w.startError, w.trouble, w.net, w.paused = nil, "", netState{}, false
 	w.mu.Unlock()
 	r, err := e.jailed(ctx, r) // first: the tap device is its user's as well
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"banger/internal/host/file"
 	"banger/internal/host/logfile"
 	"banger/internal/host/proc"
+	"banger/internal/network"
 	"banger/internal/plan"
 	"banger/internal/vm"
 )
@@ -120,8 +121,8 @@ func (w *worker) takeDown(ctx context.Context, r vm.VMRecord) error {
 		err = errors.Join(err, nerr)
 	} else if nerr := net.Remove(ctx, r.ID); nerr != nil {
 		err = errors.Join(err, fmt.Errorf("detach network %s: %w", r.Network, nerr))
-	} else {
-		err = errors.Join(err, w.e.applyNetwork(ctx, net, r.ID))
+	} else if nerr := w.e.applyNetwork(ctx, net, r.ID); !errors.Is(nerr, network.ErrUnsettled) { // else others lack something: settleNetwork tells them
+		err = errors.Join(err, nerr)
 	}
 	if disks, derr := w.e.disk(r.Disk); derr != nil {
 		err = errors.Join(err, derr)
@@ -160,7 +161,7 @@ func (w *worker) cleanUp(ctx context.Context, r vm.VMRecord) error {
 		switch {
 		case why != "":
 			r.Runtime.LastError, r.Runtime.LastErrorAt = why, time.Now()
-		case strings.HasPrefix(r.Runtime.LastError, diskWaits):
+		case strings.HasPrefix(r.Runtime.LastError, diskWaits), strings.HasPrefix(r.Runtime.LastError, netFault):
 			r.Runtime.LastError, r.Runtime.LastErrorAt = "", time.Time{}
 		}
 	})

@@ -46,6 +46,7 @@ type worker struct {
 	killed     proc.Identity // the process that was killed last
 	keepsPorts bool          // between the two halves of a restart
 	trouble    string        // what is wrong with the running VM's disk; empty when nothing is
+	net        netState      // of the running VM
 	agent      *agent        // session to the guest; nil when no process is known
 	ready      bool          // the agent was configured
 	paused     bool          // the machine was halted, as far as its VMM told
@@ -215,6 +216,8 @@ func (w *worker) act(ctx context.Context, step plan.Step, r vm.VMRecord) (again 
 		return 0, err
 	case plan.Wait:
 		return plan.Due(r, time.Now()), nil
+	case plan.Idle:
+		return w.attachIn(), nil
 	case plan.Steady:
 		return 0, w.commit(ctx, r, func(r *vm.VMRecord) { r.Runtime.Restarts = 0 })
 	}

@@ -4,6 +4,7 @@ package network
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 
 	"banger/internal/guest"
@@ -55,9 +56,13 @@ type Driver interface {
 // life Apply comes before the first Ensure: what is shared is there for VMs that run already.
 type Applier interface {
 	// Apply brings all of what is shared to what these ports need, whatever is there; none: everything shared is removed.
-	// Ports of VMs that do not run yet are among them. Applying twice changes nothing, and no connection breaks.
+	// Ports of VMs that do not run yet are among them. Applying twice changes nothing, and no connection breaks. An error
+	// that wraps ErrUnsettled is of what these ports need: nothing is left of others.
 	Apply(ctx context.Context, ports []Port) error
 }
+
+// ErrUnsettled is wrapped by errors about what the VMs of a network share.
+var ErrUnsettled = errors.New("not whole")
 
 // Plugger is a Driver that can give a VM's machine its interface long before the rest is there. A machine takes time to
 // boot, which is enough to do the rest beside it.

@@ -14,7 +14,7 @@ type Facts struct {
 	Held       bool      // handles name something, or the host still shows something of its run
 	Ready      bool      // its agent was configured in this daemon's life
 	Paused     bool      // the machine was halted by its user: its guest answers nobody
-	Untold     bool      // it is ready, and its guest was told another name than the record's, or has been paused since
+	Untold     bool      // it is ready, and its guest was told another name than the record's, or has been paused since, or its network is to be tried again
 	Recovering bool      // first round after the daemon's start
 	Session    bool      // for a VM that is removed with its session: one is there, or may still come
 	Now        time.Time // for back-off
@@ -28,7 +28,7 @@ const (
 	Idle    Step = "idle"     // nothing to do until something changes
 	Start   Step = "start"    // make what is missing, launch, wait for the agent
 	Adopt   Step = "adopt"    // a proven process: dial and configure its agent, record that it runs
-	Tell    Step = "tell"     // configure the guest once more: its name, the time
+	Tell    Step = "tell"     // configure the guest once more: its name, the time, its network
 	Stop    Step = "stop"     // end the process: guest, VMM, kill
 	CleanUp Step = "clean up" // nothing lives: take down what is left of the run, then state stopped
 	Reset   Step = "reset"    // nothing lives: delete the system disk, which the next start makes anew

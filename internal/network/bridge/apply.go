@@ -33,12 +33,7 @@ func (d *Driver) Apply(ctx context.Context, ports []network.Port) error {
 	if len(ports) == 0 {
 		return d.tearDown(ctx)
 	}
-	err := d.bringUp(ctx)
-	if errors.Is(err, errOverlap) { // Ensure tells it to who starts a VM; who takes one down need not wait for the end of it
-		d.Log.Warn("VMs have no network", "error", err)
-		return nil
-	}
-	return err
+	return d.bringUp(ctx)
 }
 
 // Close ends the resolver. What is on the host stays: VMs outlive this process.
@@ -49,31 +44,71 @@ func (d *Driver) Close() {
 	d.ports, d.applied = nil, false
 }
 
-// bringUp makes what is shared as d.ports need it, whatever is there.
+// bringUp makes what is shared as d.ports need it, whatever is there. Whatever of it cannot be made, nobody else is in the
+// packet rules any more: network.ErrUnsettled.
 func (d *Driver) bringUp(ctx context.Context) error {
 	d.applied = false
 	if err := d.checkPorts(); err != nil {
 		return err
 	}
+	var closed []string
+	var err error
+	lack := d.makeBridge(ctx)
+	if lack != nil {
+		err = d.shed(ctx)
+	} else if closed, err = d.load(ctx); err == nil {
+		lack = d.open(ctx, closed)
+	}
+	switch {
+	case err != nil:
+		return errors.Join(lack, fmt.Errorf("load the packet rules of %s: %w", d.Config.Name, err))
+	case lack != nil && ctx.Err() == nil:
+		return fmt.Errorf("%w: %w", network.ErrUnsettled, lack)
+	}
+	d.applied = lack == nil
+	return lack
+}
+
+func (d *Driver) makeBridge(ctx context.Context) error {
 	if err := d.free(); err != nil {
 		return err
 	}
-	if err := link.EnsureBridge(ctx, link.Bridge{Name: d.Config.Name, Address: d.gateway}); err != nil {
+	return link.EnsureBridge(ctx, link.Bridge{Name: d.Config.Name, Address: d.gateway})
+}
+
+// shed takes those who are gone out of the packet rules where there is no bridge for others, and opens nothing.
+func (d *Driver) shed(ctx context.Context) error {
+	ours, err := nft.Ours(d.Config.Name)
+	if !ours || err != nil {
 		return err
 	}
-	uplinks, err := d.uplinks()
+	opened, err := nft.Forwarding(d.Config.Name)
 	if err != nil {
 		return err
+	}
+	return nft.Apply(ctx, d.table(d.ports, opened))
+}
+
+// load puts the packet rules in place, and returns the interfaces that are to pass packets on next. The table keeps which
+// these are, and guests pass nothing that it does not look at.
+func (d *Driver) load(ctx context.Context) (closed []string, err error) {
+	uplinks, err := d.uplinks()
+	if err != nil {
+		return nil, err
 	}
 	closed, kept, err := d.closed(uplinks)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	// The table is first: it keeps what we change after it, and guests pass nothing that it does not look at.
 	if err := nft.Apply(ctx, d.table(d.ports, kept)); err != nil {
-		return fmt.Errorf("load the packet rules of %s: %w", d.Config.Name, err)
+		return nil, err
 	}
 	d.taken.Store(true)
+	return closed, nil
+}
+
+// open has packets pass that the rules let, and answers them.
+func (d *Driver) open(ctx context.Context, closed []string) error {
 	for _, name := range append(closed, d.Config.Name) {
 		if err := link.SetForwarding(ctx, name, true); err != nil {
 			return err
@@ -88,11 +123,7 @@ func (d *Driver) bringUp(ctx context.Context) error {
 		d.warned = true
 		d.Log.Warn("this host also has packet rules of iptables-legacy, which may drop what guests send; let them accept what comes from and goes to the bridge", "bridge", d.Config.Name)
 	}
-	if err := d.serve(ctx); err != nil {
-		return err
-	}
-	d.applied = true
-	return nil
+	return d.serve(ctx)
 }
 
 // free says why the bridge cannot be made now. The host's network may be another than when its VMs were: a laptop's, a

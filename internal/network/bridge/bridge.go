@@ -148,8 +148,6 @@ func (d *Driver) Probe(ctx context.Context) error {
 	return ctx.Err()
 }
 
-var errOverlap = errors.New("another has the guests' addresses")
-
 // overlap says what of the host's would be cut off by a subnet of ours. A default route, or one of the two halves that
 // VPNs put in its place, leads to all that nobody else has.
 func overlap(uses []link.Use, subnet netip.Prefix, bridge string) error {
@@ -161,10 +159,8 @@ func overlap(uses []link.Use, subnet netip.Prefix, bridge string) error {
 		if u.Route {
 			what = fmt.Sprintf("the host's route to %s", u.Range)
 		}
-		err := vm.Errorf(vm.CodeConflict, "the guests' subnet %s overlaps with %s", subnet, what).
+		return vm.Errorf(vm.CodeConflict, "the guests' subnet %s overlaps with %s", subnet, what).
 			WithHint("configure another subnet for the bridge, one that the host neither has nor reaches")
-		err.Err = errOverlap
-		return err
 	}
 	return nil
 }
