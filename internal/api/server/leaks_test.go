@@ -21,7 +21,7 @@ func (h halfLook) List(context.Context) ([]inventory.Finding, error) {
 	return []inventory.Finding{{Object: inventory.Object{Kind: "tap device", Name: "bt1"}}}, h.err()
 }
 
-func (h halfLook) Fix(context.Context, func(kind, name string) bool) ([]inventory.Outcome, error) {
+func (h halfLook) Fix(context.Context, func(kind, name string) bool, ...vm.ID) ([]inventory.Outcome, error) {
 	return nil, h.err()
 }
 
