@@ -56,6 +56,7 @@ func TestSweepEndsWhatShouldNotRun(t *testing.T) {
 	config := w.host.Launched()[0]
 	driver, err := d.vmm("qemu")
 	must(t, err)
+	w.faults.detach = errors.New("it is held") // before there is anything to sweep, which a late look of the worker may see first
 	err = os.ErrNotExist
 	for range 100 { // a late look of the worker may take the directory away
 		must(t, os.MkdirAll(w.paths.VMRun(r.ID), 0o700))
@@ -65,7 +66,6 @@ func TestSweepEndsWhatShouldNotRun(t *testing.T) {
 	}
 	must(t, err)
 	must(t, os.RemoveAll(w.paths.VMRun(r.ID)))
-	w.faults.detach = errors.New("it is held")
 	// By the sweep itself, or by a late look of the worker, whose words the record has.
 	if err := d.Sweep(t.Context(), r.ID); err == nil || !strings.Contains(err.Error(), "it is held") {
 		t.Errorf("a sweep that failed: %v", err)
