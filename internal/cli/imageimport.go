@@ -25,7 +25,8 @@ func newImageImport(a *app) *cobra.Command {
   an ext4 file system (ext2 and ext3 as well)
   a qcow2 disk that holds one, without partitions
 
-With - it is read from standard input, which is kept in a nameless file below $TMPDIR (else /var/tmp) meanwhile; a name has to be given then.
+With - it is read from standard input, which meanwhile is kept in a nameless file below $TMPDIR (else /var/tmp); --name has to
+be given then.
 
 The image is given the room that others have, and runs its own init system where there is /sbin/init. Where it fails, or is
 interrupted, nothing is left.`,

@@ -60,8 +60,8 @@ func (l *Lab) ready(ctx context.Context) error {
 }
 
 // holdCode keeps the lab's kernel from patching its own code again and again: with the first and the last user of some
-// facilities it does so, and an emulated processor that another one patches code under may run the old code, and the
-// kernel panics (docs/adr/0004). This unit is a user of each that VMs and their networks come and go with: a machine of
+// facilities it does so, and an emulated processor that another one patches code under may run the old code
+// (docs/adr/0004). This unit is a user of each that VMs and their networks come and go with: a machine of
 // KVM whose processor never ran, a limit on processor time, and a chain on every hook of netfilter. What is patched is seen
 // by ftrace's text_poke_bp_batch.
 var holdCode = []string{"systemd-run", "--quiet", "--unit", "hold-code", "-p", "PrivateNetwork=yes", "-p", "CPUQuota=100%", "sh", "-ec", `
@@ -156,8 +156,12 @@ func (l *Lab) console() string {
 // died says that the lab's own kernel has panicked, which an emulated processor makes it do now and then
 // (docs/adr/0004), and which says nothing of banger. A lab that is gone for another reason has not died of itself.
 func (l *Lab) died() bool {
-	_, err := l.banger(context.Background(), "vm", "wait", "--for", "stopped", "--timeout", "10s", name)
-	return err == nil && strings.Contains(l.console(), "Kernel panic - not syncing")
+	ctx := context.Background()
+	if _, err := l.banger(ctx, "vm", "wait", "--for", "stopped", "--timeout", "10s", name); err != nil {
+		return false
+	}
+	why, err := l.banger(ctx, "vm", "show", name) // its console may still have the panic before this one
+	return err == nil && strings.Contains(why, "its guest's kernel panicked")
 }
 
 // lives is how often a lab's kernel may panic until that is no chance any more.

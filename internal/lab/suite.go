@@ -46,7 +46,7 @@ var extras = map[string]extra{
 	"./internal/e2e": {
 		prepare: (*Lab).prove,
 		env:     []string{testhost.SeedVar + "=" + SeedDir, "BANGER_TEST_DRIVERS=firecracker dmsnap bridge", "BANGER_CRASH_EVERY=15"},
-		// A start takes ten seconds here, a command half of one. So what would show nothing of Firecracker, its disks or its
+		// A start takes five seconds here, a command half of one. So what would show nothing of Firecracker, its disks or its
 		// network that these do not is left to QEMU on the host: images and devices within the guest, and what clients do to
 		// one another.
 		tests: []string{
