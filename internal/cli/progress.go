@@ -141,9 +141,11 @@ func (p *progress) event(e vm.Event) {
 	case e.Kind == "note" && e.Text != "":
 		if s := p.find(key); s != nil && p.live {
 			s.note = clean(e.Text)
-		} else if !p.live || e.Stage == "" {
+		} else if e.Stage == "" {
 			p.held = append(p.held, "banger: "+clean(e.Text)+"\n")
-			p.urgent = p.urgent || e.Stage == "" // it is no matter of how long something takes
+			p.urgent = true // it is no matter of how long something takes
+		} else if !p.live {
+			p.held = append(p.held, "banger: "+clean(e.Stage)+" … "+clean(e.Text)+"\n")
 		}
 	}
 	p.show()

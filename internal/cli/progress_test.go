@@ -104,6 +104,8 @@ func TestProgressWithoutATerminal(t *testing.T) {
 	p.tick()
 	p.tick()
 	wantOutput(t, out, "banger: image …\n") // it takes long: say once that it goes on
+	p.event(vm.Event{Kind: "note", Stage: "image", Text: "a detail"})
+	wantOutput(t, out, "banger: image … a detail\n")
 	c.advance(60 * time.Second)
 	p.event(ended("image", "end", 65*time.Second))
 	wantOutput(t, out, "banger: image … 1m05s\n")
