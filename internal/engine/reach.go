@@ -47,12 +47,13 @@ func (w *worker) reach(ctx context.Context, r vm.VMRecord) error {
 	if failed := beside.Wait(); failed != nil { // always: nothing is written once this has returned
 		err = failed
 	}
-	done(err) // who waits for the agent looks again then
+	done(err) // who waits for a guest that is cut off looks again then
 	if err == nil {
 		done = w.stage(r, "agent")
 		identity.Network = net.Guest
-		err = w.configure(ended, r, a, identity)
-		done(err)
+		if err = w.configure(ended, r, a, identity); err != nil {
+			done(err)
+		}
 	}
 	if err != nil {
 		a.close()
@@ -69,6 +70,7 @@ func (w *worker) reach(ctx context.Context, r vm.VMRecord) error {
 	old := w.agent
 	w.agent, w.ready = a, true
 	w.mu.Unlock()
+	done(nil) // who waits for the agent looks again then, and need not wait until the record says that the VM runs
 	w.mayCome(sessionWait)
 	if old != nil {
 		old.close()

@@ -1,11 +1,17 @@
 package engine
 
 import (
+	"context"
+	"database/sql"
 	"os"
 	"strings"
 	"testing"
+	"time"
 
+	"banger/internal/api"
 	"banger/internal/vm"
+	"banger/internal/vmm"
+	"banger/internal/vmm/fake"
 )
 
 // Somebody tidied up /run while no daemon ran: the machine lives, and whoever wants its guest is told at once why that
@@ -29,4 +35,31 @@ func TestAdoptWithoutSockets(t *testing.T) {
 	if _, err := d.Agent(t.Context(), "web"); err != nil {
 		t.Errorf("after a restart: %v", err)
 	}
+}
+
+// Whoever needs a guest gets it as soon as it is configured, also while the record cannot be written.
+func TestAgentBeforeTheRecord(t *testing.T) {
+	w := newWorld(t)
+	other, err := sql.Open("sqlite", "file:"+w.paths.Database()+"?_txlock=immediate")
+	must(t, err)
+	defer func() { must(t, other.Close()) }()
+	var writer *sql.Tx
+	w.host.Rule(fake.Rules{Configure: func(vmm.Config, fake.GuestConfigure) (err error) {
+		writer, err = other.BeginTx(context.Background(), nil)
+		return err
+	}})
+	d := w.start()
+	r, err := d.Create(t.Context(), api.CreateRequest{Name: "web", Start: true}, nil)
+	must(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second) // the daemon waits for the lock longer
+	defer cancel()
+	if _, err := d.Agent(ctx, "web"); err != nil {
+		t.Error(err)
+	}
+	if now, err := d.Store.VM(t.Context(), r.ID); err != nil || now.Runtime.State != vm.StateStarting {
+		t.Errorf("%s, %v", now.Runtime.State, err)
+	}
+	must(t, writer.Rollback())
+	_, err = d.Watch().Started(t.Context(), r.ID, nil)
+	must(t, err)
 }

@@ -27,6 +27,7 @@ type Store struct {
 	db      *sql.DB
 	path    string
 	ballast ballast
+	stmts   statements
 
 	unread sync.Map // of vm.ID to vm.VMRuntime: see row
 
@@ -72,10 +73,15 @@ func Open(ctx context.Context, path string) (*Store, error) {
 		return nil, fmt.Errorf("open database %s: %w", path, err)
 	}
 	db.SetMaxOpenConns(4)
+	db.SetMaxIdleConns(4) // a new one costs more than what it is asked
 	s.db = db
 	s.idle = time.AfterFunc(keepList, s.forget)
 	// The first connection makes the -wal and -shm files: on a full disk that takes the ballast as well.
-	if err := s.orWithoutBallast(ctx, func() error { return s.migrate(ctx) }); err != nil {
+	err = s.orWithoutBallast(ctx, func() error { return s.migrate(ctx) })
+	if err == nil {
+		err = s.prepare(ctx)
+	}
+	if err != nil {
 		_ = s.Close()
 		return nil, err
 	}

@@ -29,7 +29,7 @@ func (s *Store) CreateVM(ctx context.Context, r vm.VMRecord, ranges ...Range) (v
 		if err != nil {
 			return err
 		}
-		_, err = tx.ExecContext(ctx, `INSERT INTO vms (`+vmColumns+`) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
+		_, err = tx.StmtContext(ctx, s.stmts.insertVM).ExecContext(ctx,
 			r.ID, r.Name, r.Want, r.Runtime.State, r.Generation, r.Image, r.ImageDigest, r.Kernel, r.KernelDigest,
 			r.VMM, r.Disk, r.Network, formatTime(r.CreatedAt), started, spec, runtime)
 		if isUnique(err) {
@@ -46,27 +46,23 @@ func (s *Store) CreateVM(ctx context.Context, r vm.VMRecord, ranges ...Range) (v
 
 // VM reads one record by id; CodeNotFound when there is none.
 func (s *Store) VM(ctx context.Context, id vm.ID) (vm.VMRecord, error) {
-	rs, err := s.queryVMs(ctx, `WHERE id = ?`, id)
-	if err != nil {
-		return vm.VMRecord{}, err
-	}
-	if len(rs) == 0 {
-		return vm.VMRecord{}, notFound(string(id))
-	}
-	return rs[0], nil
+	return one(s.readVMs(s.stmts.vm.QueryContext(ctx, id)))(notFound(string(id)))
 }
 
 // VMByRef reads the record whose name or id is ref, or whose id alone begins with it.
 func (s *Store) VMByRef(ctx context.Context, ref string) (vm.VMRecord, error) {
-	prefix := strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(ref) + "%"
-	rs, err := s.queryVMs(ctx, `WHERE name = ?1 OR id = ?1 OR id LIKE ?2 ESCAPE '\'`, ref, prefix)
-	if err != nil {
-		return vm.VMRecord{}, err
+	rs, err := s.readVMs(s.stmts.vmByName.QueryContext(ctx, ref))
+	if err != nil || len(rs) == 1 {
+		return one(rs, err)(nil)
 	}
-	for _, r := range rs {
-		if r.Name == ref || string(r.ID) == ref {
+	for _, r := range rs { // one VM's name may be another's id
+		if r.Name == ref {
 			return r, nil
 		}
+	}
+	digits := strings.ToLower(ref)
+	if rs, err = s.readVMs(s.stmts.vmByPrefix.QueryContext(ctx, digits, digits+"g")); err != nil { // an id's digits are hexadecimal
+		return vm.VMRecord{}, err
 	}
 	switch {
 	case len(rs) == 1 && ref != "":
@@ -121,7 +117,7 @@ func (s *Store) SharedVMs(ctx context.Context) ([]vm.VMRecord, error) {
 	if l := s.list.Load(); quiet && l != nil && l.writes == writes {
 		return l.records, nil
 	}
-	records, err := s.queryVMs(ctx, `ORDER BY created_at, id`)
+	records, err := s.readVMs(s.db.QueryContext(ctx, `SELECT `+vmColumns+` FROM vms ORDER BY created_at, id`))
 	if err != nil {
 		return nil, err
 	}
@@ -180,7 +176,7 @@ func (s *Store) update(ctx context.Context, id vm.ID, change func(*sql.Tx, *vm.V
 	var out vm.VMRecord
 	stale := false
 	err := s.vital(ctx, "update a VM in", func(tx *sql.Tx) error {
-		r, err := s.scan(tx.QueryRowContext(ctx, `SELECT `+vmColumns+` FROM vms WHERE id = ?`, id))
+		r, err := s.scan(tx.StmtContext(ctx, s.stmts.vm).QueryRowContext(ctx, id))
 		if errors.Is(err, sql.ErrNoRows) {
 			return notFound(string(id))
 		}
@@ -214,7 +210,7 @@ func (s *Store) update(ctx context.Context, id vm.ID, change func(*sql.Tx, *vm.V
 		if err != nil {
 			return err
 		}
-		_, err = tx.ExecContext(ctx, `UPDATE vms SET name=?, want=?, state=?, generation=?, started_at=?, spec=?, runtime=? WHERE id=?`,
+		_, err = tx.StmtContext(ctx, s.stmts.updateVM).ExecContext(ctx,
 			r.Name, r.Want, r.Runtime.State, r.Generation, started, spec, runtime, id)
 		if isUnique(err) {
 			return vm.Errorf(vm.CodeExists, "a VM named %q exists", r.Name).WithHint("choose another name")
@@ -230,7 +226,7 @@ func (s *Store) update(ctx context.Context, id vm.ID, change func(*sql.Tx, *vm.V
 // DeleteVM removes the row of a VM that is wanted gone: the last act of a removal.
 func (s *Store) DeleteVM(ctx context.Context, id vm.ID) error {
 	return s.vital(ctx, "delete a VM from", func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `DELETE FROM vms WHERE id = ? AND want = 'gone'`, id)
+		_, err := tx.StmtContext(ctx, s.stmts.deleteVM).ExecContext(ctx, id)
 		if err == nil {
 			s.unread.Delete(id)
 		}
@@ -238,8 +234,8 @@ func (s *Store) DeleteVM(ctx context.Context, id vm.ID) error {
 	})
 }
 
-func (s *Store) queryVMs(ctx context.Context, where string, args ...any) ([]vm.VMRecord, error) {
-	rows, err := s.db.QueryContext(ctx, `SELECT `+vmColumns+` FROM vms `+where, args...)
+// readVMs reads the rows that a query gave, and ends it.
+func (s *Store) readVMs(rows *sql.Rows, err error) ([]vm.VMRecord, error) {
 	if err != nil {
 		return nil, s.explain("read VMs from", err)
 	}
