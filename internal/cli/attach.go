@@ -22,8 +22,9 @@ its status. Several clients may be attached to one job; each gets all. What is n
 Attached, Ctrl-C is the command's: it may end it. To only look use 'banger vm logs --exec JOB NAME', with -f to go on looking:
 Ctrl-C there ends the looking, and the command goes on.
 
-With -i stdin is passed to a command that was started with -i or -t. Where it was started with -t, ctrl-p ctrl-q on a
-terminal then leaves it; it goes on if it was started with -d or --keep, or has another client.
+With -i stdin is passed to a command that was started with -i or -t. On a terminal ctrl-p ctrl-q leaves a command, which
+goes on if it was started with -d or --keep, or has another client. That is so where nothing of stdin is passed, so that other
+keys are dropped, and with -i where the command was started with -t; elsewhere with -i they are input as any.
 
 ` + signalHelp + `
 

@@ -90,6 +90,12 @@ func (a *app) session(ctx context.Context, conn net.Conn, r guest.ExecRequest, t
 		defer back()
 		stdio.Resize, restore, lineEnd = resize, back, "\r\n"
 	}
+	if !r.Stdin && to.leavable {
+		if k := a.watchKeys(); k != nil {
+			defer k.restore()
+			stdio.Detach, restore = k.left, k.restore
+		}
+	}
 	signals, end := a.forwardSignals(ctx, restore, heard, &had, to, r.LingerMs < 0)
 	defer end()
 	stdio.Signals = signals

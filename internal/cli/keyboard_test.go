@@ -1,0 +1,95 @@
+package cli
+
+import (
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestLeaveWithoutInput: the same keys leave a command that gets nothing of the terminal, which is then as it was. Ctrl-C and
+// Ctrl-Z stay what they are, and whoever is not alone at the terminal reads none of it.
+func TestLeaveWithoutInput(t *testing.T) {
+	_, env := sandbox(t)
+	mustRun(t, env, "vm", "run", "-d", "--name", "web")
+	const stays = `trap 'echo got-int; exit 9' INT; echo begun; while :; do sleep 0.05; done`
+	// watched runs a shell that has jobs; $0 is the command, and same tells of a terminal that was left as it was.
+	watched := func(script string) (*exec.Cmd, *os.File, *screen) {
+		t.Helper()
+		return onTerminalRun(t, env, "sh", "-c", `set -m; before=$(stty -g); same() { [ "$before" = "$(stty -g)" ] && echo "$1 same"; }; `+script, stays)
+	}
+	const detached = "banger: detached; 'banger vm attach web 01a0b1c2d3e4' attaches again\r\n"
+
+	cmd, tty, s := watched(`banger vm exec --keep web sh -c "$0"; same "left $?"`)
+	s.wait(t, "begun\r\n")
+	tty.WriteString("unseen\x10\x10\x11")
+	s.wait(t, detached+"left 0 same\r\n")
+	wantExit(t, cmd, 0)
+	if strings.Contains(s.String(), "unseen") {
+		t.Errorf("keys that nobody gets are shown: %q", s.String())
+	}
+
+	// Stopped by Ctrl-Z it gives the terminal back, and takes it again.
+	cmd, tty, s = watched(`banger vm attach web 01; same stopped; fg; same "left $?"`)
+	s.wait(t, "begun\r\n")
+	tty.WriteString("\x1a")
+	s.wait(t, "stopped same\r\n")
+	waitFor(t, func() bool { return single(t, tty) })
+	tty.WriteString("\x10\x11")
+	s.wait(t, detached+"left 0 same\r\n")
+	wantExit(t, cmd, 0)
+
+	// Where no shell could have it go on, Ctrl-Z does nothing.
+	cmd, tty, s = onTerminal(t, env, "vm", "attach", "web", "01")
+	s.wait(t, "begun\r\n")
+	tty.WriteString("\x1a\x10\x11")
+	s.wait(t, detached)
+	wantExit(t, cmd, 0)
+
+	// In the background, begun there or brought there, it is not stopped for want of the terminal, and leaves it alone.
+	cmd, _, s = watched(`banger vm attach web 01 & same started; wait $!; same "ended $?"`)
+	s.wait(t, "started same\r\n")
+	s.wait(t, "begun\r\n")
+	mustRun(t, env, "vm", "signal", "web", "01", "INT")
+	s.wait(t, "ended 9 same\r\n")
+	wantExit(t, cmd, 0)
+
+	mustRun(t, env, "vm", "exec", "-d", "web", "sh", "-c", stays)
+	cmd, tty, s = watched(`banger vm attach web 02; bg; echo brought; wait`)
+	s.wait(t, "begun\r\n")
+	tty.WriteString("\x1a")
+	s.wait(t, "brought\r\n")
+	mustRun(t, env, "vm", "signal", "web", "02", "INT")
+	s.wait(t, "got-int\r\n")
+	wantExit(t, cmd, 0)
+
+	// Ctrl-C is the command's.
+	mustRun(t, env, "vm", "exec", "-d", "web", "sh", "-c", stays)
+	cmd, tty, s = watched(`banger vm attach web 03; same "ended $?"`)
+	s.wait(t, "begun\r\n")
+	tty.WriteString("\x03")
+	s.wait(t, "got-int\r\nended 9 same\r\n")
+	wantExit(t, cmd, 0)
+
+	// Who reads the output may read the keys as well, as a pager does: they are not taken from it.
+	mustRun(t, env, "vm", "exec", "-d", "web", "sh", "-c", stays)
+	cmd, tty, s = watched(`banger vm attach web 04 | cat; read line; echo "read <$line>"`)
+	s.wait(t, "begun\r\n")
+	tty.WriteString("ahead\n")
+	s.wait(t, "ahead\r\n")
+	mustRun(t, env, "vm", "signal", "web", "04", "INT")
+	s.wait(t, "read <ahead>\r\n")
+	wantExit(t, cmd, 0)
+}
+
+// single says that a terminal gives its keys one by one.
+func single(t *testing.T, tty *os.File) bool {
+	t.Helper()
+	state, err := unix.IoctlGetTermios(int(tty.Fd()), unix.TCGETS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return state.Lflag&unix.ICANON == 0
+}
