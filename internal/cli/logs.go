@@ -28,7 +28,10 @@ func newLogs(a *app) *cobra.Command {
 		Long: `Print what a VM's kernel and init wrote to its console, of a stopped VM as well.
 
 With --daemon it is what the daemon noted about the VM, with times. With --exec it is what is kept of the output of a job
-('banger vm jobs' lists them), stdout and stderr apart: as 'banger vm attach', but it only looks, whatever becomes of it.`,
+('banger vm jobs' lists them), stdout and stderr apart: as 'banger vm attach', but it only looks, whatever becomes of it.
+
+--since goes with --daemon only. A console and a command's output are kept byte by byte as they came, without the times at
+which they did: of a console -n prints the last lines.`,
 		Example: "  banger vm logs web\n  banger vm logs -n 20 -f web\n  banger vm logs --daemon --since 10m web\n  banger vm logs -f --exec 3f2a web",
 		Args:    exactly("NAME"),
 
@@ -50,8 +53,10 @@ With --daemon it is what the daemon noted about the VM, with times. With --exec 
 			return usage(cmd, "--exec: missing JOB")
 		case changed("exec") && tail.lines >= 0:
 			return usage(cmd, "--exec and --tail contradict each other: of a job all is printed that is kept")
+		case changed("since") && changed("exec"):
+			return usage(cmd, "--since and --exec contradict each other: a command's output is kept without times; 'banger vm attach --new' prints only what comes")
 		case changed("since") && !l.query.Daemon:
-			return usage(cmd, "--since needs --daemon: nothing else has times")
+			return usage(cmd, "--since needs --daemon: a console is kept without times; -n prints its last lines")
 		case changed("since"):
 			if l.query.Since, err = parseSince(time.Now(), *since); err != nil {
 				return usage(cmd, "--since %w", err)
