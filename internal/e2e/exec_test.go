@@ -84,6 +84,7 @@ func TestInOneVM(t *testing.T) {
 		}
 		wg.Wait()
 	})
+	t.Run("twenty at once, much each way", func(t *testing.T) { testManyStreams(t, b.with(t)) })
 	t.Run("pty", func(t *testing.T) {
 		b := b.with(t)
 		cmd := b.command("vm", "exec", "-it", "web", "--", "sh", "-c", "stty size; trap 'echo got-int; exit 7' INT; echo ready; while :; do sleep 0.1; done")
