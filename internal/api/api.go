@@ -138,6 +138,7 @@ type VMView struct {
 	vm.VMRecord
 	Handles  vm.VMHandles `json:"handles"`
 	Observed vm.Observed  `json:"observed"`
+	Pending  []string     `json:"pending,omitempty"` // what of the spec its machine has only from its next start on; words as Message's
 	VMDir    string       `json:"vm_dir"`
 	SSH      *SSHAccess   `json:"ssh,omitempty"`
 	Ports    []PortStatus `json:"ports,omitempty"`   // that it publishes

@@ -89,8 +89,6 @@ func (cp copying) put(ctx context.Context, dst place, write func(io.Writer) erro
 		written <- err // first: a request that this breaks off finds it here
 		w.CloseWithError(err)
 	}()
-	// A cancelled request waits for a read of its body, which may wait for ever.
-	defer context.AfterFunc(ctx, func() { r.CloseWithError(errStopped) })()
 	err := cp.c.PutFiles(ctx, dst.vm, dst.path, r)
 	r.CloseWithError(errStopped)
 	if err != nil {

@@ -27,11 +27,12 @@ type fake struct {
 	p    paths.Paths
 	stop func()
 
-	mu      sync.Mutex
-	vms     map[vm.ID]*vm.VMRecord
-	jobs    []*fakeJob
-	begun   int           // jobs, ever
-	changed chan struct{} // closed and replaced at each change of a VM
+	mu       sync.Mutex
+	vms      map[vm.ID]*vm.VMRecord
+	launched map[vm.ID]vm.Spec
+	jobs     []*fakeJob
+	begun    int           // jobs, ever
+	changed  chan struct{} // closed and replaced at each change of a VM
 }
 
 // fakeDaemon is bangerd in the scripts. FAKE_DAEMON=die|refuse makes it fail to start, FAKE_VERSION be another build.
@@ -68,7 +69,7 @@ func fakeDaemon() int {
 		return 1
 	}
 	stopped := make(chan struct{})
-	f := &fake{p: p, stop: sync.OnceFunc(func() { close(stopped) }), vms: map[vm.ID]*vm.VMRecord{}, changed: make(chan struct{})}
+	f := &fake{p: p, stop: sync.OnceFunc(func() { close(stopped) }), vms: map[vm.ID]*vm.VMRecord{}, launched: map[vm.ID]vm.Spec{}, changed: make(chan struct{})}
 	server := &http.Server{Handler: f.handler()}
 	go server.Serve(l)
 	json.NewEncoder(ready).Encode(api.Ready{Ready: true, Version: fakeVersion()})

@@ -164,6 +164,9 @@ func (f *fake) files(w http.ResponseWriter, r *http.Request) {
 	case http.MethodGet:
 		tarcopy.Pack(context.Background(), w, path, filepath.Base(path), tarcopy.Options{Owner: true})
 	case http.MethodPut:
+		if filepath.Base(path) == "daemon-dies" {
+			os.Exit(9)
+		}
 		untar := exec.Command("tar", "x", "-C", path)
 		untar.Stdin = r.Body
 		if out, err := untar.CombinedOutput(); err != nil {

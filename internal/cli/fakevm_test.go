@@ -55,6 +55,9 @@ func (f *fake) copyOf(r *vm.VMRecord) vm.VMRecord {
 func (f *fake) set(r *vm.VMRecord, state vm.State) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if state == vm.StateRunning && r.State != vm.StatePaused {
+		f.launched[r.ID] = r.Spec
+	}
 	r.State, r.Runtime.State = state, state
 	if state == vm.StateRemoving {
 		delete(f.vms, r.ID)
@@ -173,7 +176,19 @@ func (f *fake) show(w http.ResponseWriter, r *http.Request) {
 	v := api.VMView{VMRecord: *record, VMDir: record.Runtime.VMDir, VMMWhy: "it is a test", Speed: "as fast as tests are", Ports: f.published(record), SSH: &api.SSHAccess{
 		User: "root", IdentityFile: f.p.SSHKey(), KnownHosts: filepath.Join(record.Runtime.VMDir, "known_hosts"), HostKeyAlias: record.Runtime.DNSName}}
 	if record.State == vm.StateRunning {
-		v.Handles, v.Observed = vm.VMHandles{PID: 4711}, vm.Observed{Alive: true, Ready: true, Accel: "tcg"}
+		f.mu.Lock()
+		had := f.launched[record.ID]
+		f.mu.Unlock()
+		v.Handles = vm.VMHandles{PID: 4711, LaunchedVCPU: had.VCPU, LaunchedMemoryMiB: had.MemoryMiB, LaunchedDiskSize: had.DiskSize}
+		v.Observed = vm.Observed{Alive: true, Ready: true, Accel: "tcg"}
+		for word, differs := range map[string]bool{
+			api.PendingVCPU: had.VCPU != v.Spec.VCPU, api.PendingMemory: had.MemoryMiB != v.Spec.MemoryMiB, api.PendingDiskSize: had.DiskSize != v.Spec.DiskSize,
+		} {
+			if differs {
+				v.Pending = append(v.Pending, word)
+			}
+		}
+		slices.Sort(v.Pending)
 	}
 	answer(w, v)
 }

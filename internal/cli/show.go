@@ -21,6 +21,8 @@ func newShow(a *app) *cobra.Command {
 		Use:   "show [flags] NAME...",
 		Short: "Show what a VM is, and what is true of it now",
 		Long: `Show what a VM is (its specification), what serves it now (process, kernel objects), and what was just seen of it.
+What 'banger vm set' has changed and a VM that runs has only from its next start on is shown as "512M, 1G from the next start on"; in JSON,
+"pending" names it, and "launched_memory_mib" and the like in "handles" are what the machine has.
 
 A NAME may be a pattern. With --json: one object for one NAME, an array for several, or for a pattern.`,
 		Example: "  banger vm show web\n  banger vm show web --json\n  banger vm show 'test-*'",
@@ -101,9 +103,9 @@ func viewTable(now time.Time, v api.VMView) *table {
 	restartLines(line, now, v.VMRecord)
 	line("Image", v.Image+after("  ", shortDigest(v.ImageDigest)))
 	line("Kernel", v.Kernel+after("  ", shortDigest(v.KernelDigest)))
-	line("CPUs", strconv.Itoa(v.Spec.VCPU))
-	line("Memory", formatSize(v.Spec.MemoryMiB*mib))
-	line("Work disk", formatSize(v.Spec.DiskSize)+" at /root")
+	line("CPUs", pendingLine(v, api.PendingVCPU, strconv.Itoa(v.Handles.LaunchedVCPU), strconv.Itoa(v.Spec.VCPU), ""))
+	line("Memory", pendingLine(v, api.PendingMemory, formatSize(v.Handles.LaunchedMemoryMiB*mib), formatSize(v.Spec.MemoryMiB*mib), ""))
+	line("Work disk", pendingLine(v, api.PendingDiskSize, formatSize(v.Handles.LaunchedDiskSize), formatSize(v.Spec.DiskSize), " at /root"))
 	line("VMM", chosen(v.VMM, v.Spec.VMM)+after(", ", v.Observed.Accel))
 	line("Why this VMM", v.VMMWhy)
 	line("How fast", v.Speed)
@@ -120,6 +122,14 @@ func viewTable(now time.Time, v api.VMView) *table {
 	line("Console log", v.Runtime.LogPath)
 	handleLines(line, v.Handles)
 	return t
+}
+
+// pendingLine tells what a VM has of something, and what it will have when that is another.
+func pendingLine(v api.VMView, word, has, will, where string) string {
+	if !slices.Contains(v.Pending, word) {
+		return will + where
+	}
+	return has + where + ", " + will + " from the next start on"
 }
 
 func labelLine(labels map[string]string) string {

@@ -19,7 +19,10 @@ func newSSH(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ssh [flags] NAME [--] [COMMAND [ARG...]]",
 		Short: "Connect to a running VM with the ssh client",
-		Long: `Connect to a running VM with this machine's own ssh client: a shell, or a command whose arguments arrive as they are.
+		Long: `Connect to a running VM with this machine's own ssh client: a shell, or a command.
+
+One COMMAND without arguments is a line for the guest's shell, as ssh takes it: 'cd /srv && ls'. With arguments, each of
+them arrives in the program as it is, whatever the shell would make of it.
 
 The guest needs no ssh server and no network: the connection goes through the daemon. The VM's host key was made by the
 daemon and is checked. Your ssh configuration is read, but your agent and X11 are not forwarded unless -A or -o asks for
@@ -28,6 +31,7 @@ it. Flags stand before NAME.
 For scp, sftp, rsync, git and editors, which run ssh themselves, see 'banger ssh-config'.`,
 		Example: `  banger vm ssh web
   banger vm ssh web -- uname -r
+  banger vm ssh web -- 'cd /srv && ls *.css'
   banger vm ssh -t web -- top
   banger vm ssh -L 8080:localhost:80 web
   banger vm ssh -N -D 1080 web
@@ -107,9 +111,18 @@ func sshArgs(v api.VMView, user, self string, flags, argv []string) []string {
 	}
 	args = append(args, "-l", user, "--", v.Name+".vm")
 	if len(argv) > 0 {
-		args = append(args, quoteAll(argv))
+		args = append(args, commandLine(argv))
 	}
 	return args
+}
+
+// commandLine is what the guest's shell is given. One argument alone is a line for it, as it would be with ssh: quoted, it
+// would be a program called "cd /tmp; ls".
+func commandLine(argv []string) string {
+	if len(argv) == 1 {
+		return argv[0]
+	}
+	return quoteAll(argv)
 }
 
 // quoteAll quotes each argument: ssh joins what it is given with spaces, and the guest's shell splits it again.

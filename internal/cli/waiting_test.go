@@ -115,9 +115,9 @@ func TestAProxyHeedsSignals(t *testing.T) {
 }
 
 // idleCopy is a copy of a stream of which nothing comes and that does not end. Its request is under way.
-func idleCopy(t *testing.T, env []string, flag string) *exec.Cmd {
+func idleCopy(t *testing.T, env []string, flag, dst string) (*exec.Cmd, *screen) {
 	t.Helper()
-	cmd := exec.Command("banger", "-v", "vm", "cp", flag, "-", "web:/etc")
+	cmd := exec.Command("banger", "-v", "vm", "cp", flag, "-", dst)
 	cmd.Env = env
 	_, err := cmd.StdinPipe() // stays open
 	check(t, err)
@@ -126,7 +126,7 @@ func idleCopy(t *testing.T, env []string, flag string) *exec.Cmd {
 	check(t, cmd.Start())
 	t.Cleanup(func() { _ = cmd.Process.Kill() })
 	s.wait(t, "> PUT ")
-	return cmd
+	return cmd, s
 }
 
 // A copy whose input says nothing ends when it is told to.
@@ -138,9 +138,23 @@ func TestACopyWithAnIdleInputHeedsSignals(t *testing.T) {
 		flag string
 		want int
 	}{{syscall.SIGINT, "-q", 130}, {syscall.SIGTERM, "-q", 143}, {syscall.SIGINT, "-a", 130}} {
-		cmd := idleCopy(t, env, c.flag)
+		cmd, _ := idleCopy(t, env, c.flag, "web:/etc")
 		check(t, cmd.Process.Signal(c.sig))
 		wantExit(t, cmd, c.want)
+	}
+}
+
+// A copy whose input says nothing ends with the daemon that it went to.
+func TestACopyWithAnIdleInputEndsWithTheDaemon(t *testing.T) {
+	for _, flag := range []string{"-q", "-a"} {
+		_, env := sandbox(t)
+		mustRun(t, env, "vm", "run", "-d", "--name", "web")
+		mustRun(t, env, "vm", "exec", "web", "--", "mkdir", "daemon-dies")
+		cmd, s := idleCopy(t, env, flag, "web:/daemon-dies")
+		wantExit(t, cmd, 125)
+		if text := s.String(); !strings.Contains(text, "the daemon went away while copying to web:/daemon-dies; VMs keep running: the connection ended") {
+			t.Errorf("it says %q", text)
+		}
 	}
 }
 

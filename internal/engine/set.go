@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"reflect"
+	"slices"
 	"time"
 
 	"banger/internal/api"
@@ -44,7 +45,9 @@ func (e *Engine) Set(ctx context.Context, ref string, req api.SetRequest) (r vm.
 		r.Spec, pending = spec, nil
 		cancelled = cancelRestart(r)
 		if r.Want == vm.WantRunning {
-			pending = differing(old, spec)
+			// What is changed back to what the machine has waits for nothing.
+			still := differing(e.launched(r.ID, old), spec)
+			pending = slices.DeleteFunc(differing(old, spec), func(word string) bool { return !slices.Contains(still, word) })
 		}
 		return nil
 	})
@@ -83,6 +86,23 @@ func cancelRestart(r *vm.VMRecord) bool {
 	r.Want, r.Runtime.State = vm.WantStopped, vm.StateStopping
 	r.Runtime.Restarts, r.Runtime.RestartAt = 0, time.Time{}
 	return true
+}
+
+// Pending are those of api's Pending words of which a VM's machine has what was in its spec when it was launched, and from its
+// next start on what is there now.
+func (e *Engine) Pending(r vm.VMRecord) []string {
+	if !e.vmAlive(r) {
+		return nil
+	}
+	return differing(e.launched(r.ID, r.Spec), r.Spec)
+}
+
+// launched is a spec with what the VM's machine was launched with. What is not known of it, since its scratch file was lost, or
+// an older daemon's, is as the spec has it.
+func (e *Engine) launched(id vm.ID, s vm.Spec) vm.Spec {
+	h := e.Handles.Get(id)
+	s.VCPU, s.MemoryMiB, s.DiskSize = or(h.LaunchedVCPU, s.VCPU), or(h.LaunchedMemoryMiB, s.MemoryMiB), or(h.LaunchedDiskSize, s.DiskSize)
+	return s
 }
 
 // differing names what a machine is given when it is launched and not later.

@@ -31,6 +31,22 @@ func TestSet(t *testing.T) {
 	if want := []string{api.PendingMemory, api.PendingDiskSize}; !slices.Equal(pending, want) || now.Spec.MemoryMiB != 512 || now.State != vm.StateRunning {
 		t.Errorf("pending %q, want %q; %+v", pending, want, now)
 	}
+	if got := d.Pending(now); !slices.Equal(got, pending) {
+		t.Errorf("pending %q, after a change of %q", got, pending)
+	}
+	if _, pending, err := d.Set(t.Context(), "web", api.SetRequest{MemoryMiB: 256}); err != nil || len(pending) > 0 {
+		t.Errorf("what it has is pending: %q, %v", pending, err)
+	}
+	_, _, err = d.Set(t.Context(), "web", api.SetRequest{MemoryMiB: 512})
+	must(t, err)
+	d.Close()
+	d = w.start() // the next daemon knows it too
+	d.until(r.ID, "its machine is found", func(r vm.VMRecord) bool { return d.Observe(r).Ready })
+	now, err = d.Store.VM(t.Context(), r.ID)
+	must(t, err)
+	if got := d.Pending(now); !slices.Equal(got, []string{api.PendingMemory, api.PendingDiskSize}) {
+		t.Errorf("pending after a restart of the daemon: %q", got)
+	}
 	if c := w.host.Launched(); len(c) != 1 || c[0].VCPU != 2 || c[0].MemoryMiB != 256 {
 		t.Errorf("launched %+v", c)
 	}
@@ -39,6 +55,9 @@ func TestSet(t *testing.T) {
 	must(t, err)
 	if c := w.host.Launched(); len(c) != 2 || c[1].MemoryMiB != 512 {
 		t.Errorf("launched %+v", c)
+	}
+	if now, err = d.Store.VM(t.Context(), r.ID); err != nil || len(d.Pending(now)) > 0 {
+		t.Errorf("after the restart: pending %q, %v", d.Pending(now), err)
 	}
 	if got := w.workDisk.Load(); got != 1<<30 {
 		t.Errorf("its work disk was asked to have %d bytes", got)

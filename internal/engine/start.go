@@ -183,7 +183,8 @@ func (w *worker) prepare(ctx context.Context, r vm.VMRecord) (p prepared, err er
 		e.Log.Warn("the VM is not held within the bounds of a cgroup of its own", "vm", r.Name, "cgroup", group, "error", limitError)
 	}
 	h := vm.VMHandles{BootID: e.BootID, Cgroup: group, TapDevice: p.net.TapDevice,
-		BaseLoop: p.root.BaseLoop, CowLoop: p.root.CowLoop, DMName: p.root.DMName, DMDev: p.root.DMDev}
+		BaseLoop: p.root.BaseLoop, CowLoop: p.root.CowLoop, DMName: p.root.DMName, DMDev: p.root.DMDev,
+		LaunchedVCPU: r.Spec.VCPU, LaunchedMemoryMiB: r.Spec.MemoryMiB, LaunchedDiskSize: r.Spec.DiskSize}
 	return p, e.Handles.Set(ctx, r.ID, rt.VMDir, h)
 }
 

@@ -46,10 +46,14 @@ func NewClient(d Dialer) *Client {
 func (c *Client) connect(ctx context.Context) (net.Conn, error) {
 	select {
 	case conn := <-c.spare:
-		return conn, nil
+		return Tieable(conn), nil
 	default:
-		return c.dial(ctx)
 	}
+	conn, err := c.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return Tieable(conn), nil
 }
 
 // spareLife is how long a connection is kept for the next request; what it is kept for comes at once.

@@ -29,7 +29,7 @@ func full(t *testing.T) vm.VMHandles {
 	v := reflect.ValueOf(&h).Elem()
 	for i := range v.NumField() {
 		switch f := v.Field(i); f.Kind() {
-		case reflect.Int:
+		case reflect.Int, reflect.Int64:
 			f.SetInt(int64(100 + i))
 		case reflect.Uint64:
 			f.SetUint(uint64(100 + i))

@@ -113,11 +113,16 @@ type VMHandles struct {
 	CowLoop   string `json:"cow_loop,omitempty"`
 	DMName    string `json:"dm_name,omitempty"`
 	DMDev     string `json:"dm_dev,omitempty"`
+
+	// What the machine was launched with, which its spec may not have any more; zero where that is not known.
+	LaunchedVCPU      int   `json:"launched_vcpu,omitempty"`
+	LaunchedMemoryMiB int64 `json:"launched_memory_mib,omitempty"`
+	LaunchedDiskSize  int64 `json:"launched_disk_size,omitempty"`
 }
 
 // IsZero says that no kernel or process resource is held.
 func (h VMHandles) IsZero() bool {
-	h.BootID = "" // says when, holds nothing
+	h.BootID, h.LaunchedVCPU, h.LaunchedMemoryMiB, h.LaunchedDiskSize = "", 0, 0, 0 // say when and with what, hold nothing
 	return h == VMHandles{}
 }
 

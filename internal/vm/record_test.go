@@ -82,12 +82,12 @@ func TestHandlesJSONNames(t *testing.T) {
 }
 
 func TestIsZero(t *testing.T) {
-	if !(VMHandles{BootID: "b"}).IsZero() {
-		t.Error("a boot id alone holds nothing")
+	if !(VMHandles{BootID: "b", LaunchedVCPU: 1, LaunchedMemoryMiB: 1, LaunchedDiskSize: 1}).IsZero() {
+		t.Error("a boot id and what was launched hold nothing")
 	}
 	typ := reflect.TypeFor[VMHandles]()
 	for i := range typ.NumField() {
-		if typ.Field(i).Name == "BootID" {
+		if name := typ.Field(i).Name; name == "BootID" || strings.HasPrefix(name, "Launched") {
 			continue
 		}
 		var h VMHandles

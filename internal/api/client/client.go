@@ -18,6 +18,7 @@ import (
 	"sync"
 
 	"banger/internal/api"
+	"banger/internal/guest"
 	"banger/internal/vm"
 )
 
@@ -53,7 +54,13 @@ func New(socket string, opts ...Option) *Client {
 		o(c)
 	}
 	c.http = &http.Client{Transport: &http.Transport{
-		DialContext:        func(ctx context.Context, _, _ string) (net.Conn, error) { return c.dial(ctx) },
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			conn, err := c.dial(ctx)
+			if err != nil {
+				return nil, err
+			}
+			return guest.Tieable(conn), nil
+		},
 		DisableCompression: true,
 	}}
 	return c
@@ -103,6 +110,9 @@ func (c *Client) send(ctx context.Context, what, method, path string, header htt
 	}
 	if header != nil {
 		req.Header = header
+	}
+	if stream, ok := body.(io.ReadCloser); ok { // a read of it may wait for ever
+		req = guest.Tie(req, func() { _ = stream.Close() })
 	}
 	answered := c.asked(req)
 	resp, err := c.http.Do(req)

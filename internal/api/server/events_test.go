@@ -43,7 +43,7 @@ func (s *stuck) text() string {
 
 // A client that does not keep up is told that it has missed something, and goes on.
 func TestEventsThatAreMissed(t *testing.T) {
-	c, _, _, handler := serveHandler(t)
+	c, _, _, handler, _ := serveHandler(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	w := &stuck{ResponseRecorder: httptest.NewRecorder(), begun: make(chan struct{}), released: make(chan struct{})}
 	done := make(chan struct{})

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
@@ -99,7 +100,16 @@ func (s *server) ssh(w http.ResponseWriter, r *http.Request) {
 func (s *server) follow(c *guest.Client, path string, w http.ResponseWriter, r *http.Request) {
 	ctx, stop := s.Engine.WhileAnswers(r.Context(), r.PathValue("ref"))
 	defer stop()
-	s.proxy(c, r.PathValue("ref"), path).ServeHTTP(w, r.WithContext(ctx))
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	r = r.WithContext(ctx)
+	if r.ContentLength < 0 { // a stream, whose client may have nothing to say when the guest has gone
+		r = guest.Tie(r, func() {
+			cancel(guest.ErrEnded) // before net/http takes the client for gone, of which nothing can be read any more
+			_ = http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0))
+		})
+	}
+	s.proxy(c, r.PathValue("ref"), path).ServeHTTP(w, r)
 }
 
 // toAgent passes a request through to the same-named path of the VM's agent.
@@ -110,7 +120,7 @@ func (s *server) toAgent(path string) http.HandlerFunc {
 			writeError(w, err)
 			return
 		}
-		s.proxy(c, r.PathValue("ref"), path).ServeHTTP(w, r)
+		s.follow(c, path, w, r)
 	}
 }
 
@@ -128,12 +138,13 @@ func (s *server) proxy(c *guest.Client, ref, path string) *httputil.ReverseProxy
 			p.Out.Host = "guest"
 		},
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
-			if r.Context().Err() != nil { // the client has gone, or the guest
-				writeError(w, vm.Errorf(vm.CodeUnavailable, "reach the guest's agent: %w", context.Cause(r.Context())).WithHint("banger vm logs %s shows the guest's console", ref))
+			ctx := r.Context()
+			if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, guest.ErrEnded) { // the client has gone, or the guest
+				writeError(w, vm.Errorf(vm.CodeUnavailable, "reach the guest's agent: %w", cause).WithHint("banger vm logs %s shows the guest's console", ref))
 				return
 			}
 			s.Log.Warn("request to the agent failed", "path", path, "error", err)
-			writeError(w, s.Engine.Unreached(r.Context(), ref, err))
+			writeError(w, s.Engine.Unreached(context.WithoutCancel(ctx), ref, err))
 		},
 	}
 }

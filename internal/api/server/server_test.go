@@ -79,12 +79,12 @@ func (kernelLib) Use(_ context.Context, name string, _ vm.Report) (vm.Kernel, fu
 // serve is a whole API over the fake VMM, on a real socket.
 func serve(t *testing.T) (*client.Client, *fake.Host, string) {
 	t.Helper()
-	c, host, socket, _ := serveHandler(t)
+	c, host, socket, _, _ := serveHandler(t)
 	return c, host, socket
 }
 
 // serveHandler is serve, and what answers behind the socket.
-func serveHandler(t *testing.T) (*client.Client, *fake.Host, string, http.Handler) {
+func serveHandler(t *testing.T) (*client.Client, *fake.Host, string, http.Handler, *engine.Engine) {
 	t.Helper()
 	p := paths.Under(testhost.Dir(t))
 	for _, dir := range []string{p.VMs(), p.Run} {
@@ -124,7 +124,7 @@ func serveHandler(t *testing.T) (*client.Client, *fake.Host, string, http.Handle
 	t.Cleanup(func() { _ = srv.Close(); e.Close(); _ = db.Close() })
 	c := client.New(p.Socket())
 	t.Cleanup(c.Close)
-	return c, host, p.Socket(), handler
+	return c, host, p.Socket(), handler, e
 }
 
 func TestLifeOverTheAPI(t *testing.T) {

@@ -166,7 +166,7 @@ func (s *server) view(ctx context.Context, name string) (api.VMView, error) {
 	observed.Silent = silent
 	return api.VMView{
 		VMRecord: s.Engine.Seen(r), Handles: s.Engine.Handles.Get(r.ID), Observed: observed,
-		VMDir: r.Runtime.VMDir, SSH: s.Engine.SSHAccess(r), Ports: s.Engine.Published(r), VMMWhy: s.Engine.WhyVMM(ctx, r),
+		Pending: s.Engine.Pending(r), VMDir: r.Runtime.VMDir, SSH: s.Engine.SSHAccess(r), Ports: s.Engine.Published(r), VMMWhy: s.Engine.WhyVMM(ctx, r),
 		Speed: s.Engine.Speed(ctx, r, observed),
 	}, nil
 }

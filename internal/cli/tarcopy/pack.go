@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
+	"strings"
 )
 
 // Options of both directions.
@@ -122,9 +124,12 @@ func (o Options) header(fi fs.FileInfo, name, link string) (*tar.Header, error) 
 }
 
 // disown gives an entry to root, without set-id bits: what a user may do with his own file would be root's in the guest.
+// Extended attributes go for the same reason, and since files that are packed here have none then.
 func disown(h *tar.Header) {
 	h.Uid, h.Gid, h.Uname, h.Gname = 0, 0, "", ""
 	h.Mode &^= setID
+	maps.DeleteFunc(h.PAXRecords, func(key, _ string) bool { return strings.HasPrefix(key, xattrPrefix) })
+	h.Xattrs = nil //nolint:staticcheck // deprecated, but what is read has the attributes here too, and they would be written
 }
 
 // setID are the set-user-id and set-group-id bits of a header's mode.
@@ -136,7 +141,7 @@ type nameless struct{ fs.FileInfo }
 func (nameless) Uname() (string, error) { return "", nil }
 func (nameless) Gname() (string, error) { return "", nil }
 
-// Disown copies a tar stream and gives every entry to root, without set-id bits.
+// Disown copies a tar stream and gives every entry to root, without set-id bits and extended attributes.
 func Disown(w io.Writer, r io.Reader) error {
 	tr, tw := tar.NewReader(r), tar.NewWriter(w)
 	for {

@@ -262,7 +262,8 @@ func TestPackStopsWithItsContext(t *testing.T) {
 func TestDisown(t *testing.T) {
 	var in, out bytes.Buffer
 	w := tar.NewWriter(&in)
-	check(t, w.WriteHeader(&tar.Header{Name: "f", Uid: 1000, Gid: 1000, Uname: "me", Gname: "us", Size: 2, Mode: 0o7600}))
+	check(t, w.WriteHeader(&tar.Header{Name: "f", Uid: 1000, Gid: 1000, Uname: "me", Gname: "us", Size: 2, Mode: 0o7600,
+		PAXRecords: map[string]string{xattrPrefix + "user.note": "n", xattrPrefix + "security.capability": "c", "comment": "kept"}}))
 	io.WriteString(w, "hi")
 	w.Close()
 	check(t, Disown(&out, &in))
@@ -271,6 +272,14 @@ func TestDisown(t *testing.T) {
 	check(t, err)
 	if b, err := io.ReadAll(r); h.Uid != 0 || h.Gid != 0 || h.Uname != "" || h.Mode != 0o1600 || string(b) != "hi" {
 		t.Errorf("%+v %q %v", h, b, err)
+	}
+	for key := range h.PAXRecords {
+		if strings.HasPrefix(key, xattrPrefix) {
+			t.Errorf("%s is kept", key)
+		}
+	}
+	if h.PAXRecords["comment"] != "kept" {
+		t.Errorf("what is no attribute is lost: %q", h.PAXRecords)
 	}
 	if err := Disown(io.Discard, strings.NewReader("this is no tar stream")); err == nil {
 		t.Error("what is no tar stream is accepted")

@@ -82,6 +82,7 @@ func newAgent(h *Host, p *process) *agent {
 	})
 	mux.HandleFunc("POST "+guest.PathForward, a.forward)
 	mux.HandleFunc("POST "+guest.PathPowerOff, a.powerOff)
+	mux.HandleFunc("PUT "+guest.PathFiles, a.put)
 	mux.HandleFunc("POST "+guest.PathExec, a.exec)
 	a.server = &http.Server{Handler: a.whenReady(mux), ReadHeaderTimeout: time.Minute}
 	go func() { _ = a.server.Serve(a) }()
@@ -126,6 +127,14 @@ func (a *agent) sync(w http.ResponseWriter, _ *http.Request) {
 		rule(*a.process.config)
 	}
 	answer(w, struct{}{})
+}
+
+// put takes files, and keeps none.
+func (a *agent) put(_ http.ResponseWriter, r *http.Request) {
+	if rule := a.host.currentRules().Put; rule != nil {
+		rule(*a.process.config)
+	}
+	_, _ = io.Copy(io.Discard, r.Body)
 }
 
 func (a *agent) hello() guest.Hello {

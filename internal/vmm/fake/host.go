@@ -72,6 +72,7 @@ type Rules struct {
 	Kill      func(vmm.Config) <-chan struct{}           // SIGKILL takes effect when it is closed; nil channel: at once
 	Linger    bool                                       // what a killed VMM holds is free when somebody waited for its end, or a moment later; Find sees it no more
 	Hidden    func(vmm.Config) bool                      // Find does not see it, as one that is between its fork and its exec
+	Put       func(vmm.Config)                           // told of files that are to be unpacked; the answer comes when all have been read
 	Exec      func(ctx context.Context, e Exec) ExecExit // nil: writes its arguments to stdout and exits with 0
 }
 
