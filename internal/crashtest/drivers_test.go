@@ -92,7 +92,7 @@ func (d snapDisks) Ensure(ctx context.Context, o disk.Overlay) (disk.Attached, e
 // device makes one that is of use, in the steps of host/dm; one that is not is replaced.
 func (d snapDisks) device(ctx context.Context, name string, on ...string) error {
 	switch now, there := d.k.findDM(name); {
-	case there && now.resumed:
+	case there && now.resumed && !now.wiped:
 		return nil
 	case there:
 		if err := act.Do(ctx, "dm.remove", func() error { return d.k.removeDM(name) }); err != nil {

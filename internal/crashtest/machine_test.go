@@ -29,6 +29,7 @@ type machine struct {
 	joined  map[string]bool   // the taps that are ports of the bridge
 	loops   map[string]backing
 	dms     map[string]dmDevice
+	full    bool // there is no room on its disk: what snapshots would write there waits
 	cgroups map[string]bool
 	loopNo  int
 	ports   map[*hostPort]bool
@@ -37,8 +38,10 @@ type machine struct {
 
 // dmDevice is made, given a table, and resumed: three calls, and only then of use.
 type dmDevice struct {
-	on      []string // the loop devices it stands on; none = no table
-	resumed bool
+	on        []string // the loop devices it stands on; none = no table
+	wiped     bool     // its table has all fail
+	resumed   bool
+	suspended bool // it was resumed before
 }
 
 type backing struct {
@@ -282,7 +285,20 @@ func (k *machine) resumeDM(name string) error {
 	if !there {
 		return unix.ENXIO
 	}
-	d.resumed = d.on != nil
+	d.resumed, d.suspended = d.on != nil || d.wiped, false
+	k.dms[name] = d
+	return nil
+}
+
+// changeDM makes another of a device that is there.
+func (k *machine) changeDM(name string, change func(*dmDevice)) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	d, there := k.dms[name]
+	if !there {
+		return unix.ENXIO
+	}
+	change(&d)
 	k.dms[name] = d
 	return nil
 }
@@ -362,6 +378,9 @@ func (k *machine) snapshot() []string {
 			files = append(files, k.loops[l].path)
 		}
 		add("device %s on %s", name, strings.Join(files, " and "))
+		if d.suspended && !k.full {
+			add("device %s suspended though there is room", name)
+		}
 	}
 	for name := range k.cgroups {
 		add("cgroup %s", name)

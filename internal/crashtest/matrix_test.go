@@ -256,6 +256,7 @@ func labelOf(point string) string {
 }
 
 func TestCrashAtEveryPoint(t *testing.T) {
+	passed := newKindsPassed(t)
 	for _, o := range operations() {
 		t.Run(o.name, func(t *testing.T) {
 			t.Parallel()
@@ -271,6 +272,7 @@ func TestCrashAtEveryPoint(t *testing.T) {
 			if len(whole.passed) == 0 {
 				t.Fatal("it passes no point")
 			}
+			passed.add(whole.passed)
 			met := map[string]bool{}
 			sum := Result{Operation: o.name}
 			count := func(what, ending string, err error) {
@@ -327,6 +329,7 @@ func TestCrashAtEveryPoint(t *testing.T) {
 						recovery = passed
 					}
 				}
+				passed.add(recovery)
 				for _, q := range recovery {
 					if !sampled(met, q) {
 						results.Lock()
@@ -343,6 +346,7 @@ func TestCrashAtEveryPoint(t *testing.T) {
 				}
 			}
 			note(t, sum)
+			passed.whole()
 		})
 	}
 }

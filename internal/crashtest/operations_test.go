@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"banger/internal/api"
 	"banger/internal/host/proc"
@@ -177,7 +178,8 @@ func operations() []operation {
 			return nil
 		}
 	}
-	return append(append(libraryDeletes(), portOperations(created(true), started, running)...), []operation{
+	rest := slices.Concat(libraryDeletes(), portOperations(created(true), started, running), guardOperations(running, stopped), leftoverOperations(running))
+	return append(rest, []operation{
 		{name: "create", covers: []string{"vm-create"}, do: func(r *run) answer { return create(r, api.CreateRequest{Name: web}) }, kept: created(false)},
 		{name: "create and start", covers: []string{"vm-create"}, do: func(r *run) answer { return create(r, api.CreateRequest{Name: web, Start: true}) }, kept: created(true)},
 		{name: "the first create and start", bare: true, do: func(r *run) answer {
@@ -232,6 +234,12 @@ func operations() []operation {
 			return err
 		}},
 		{name: "vmm install", library: true, covers: []string{"vmm-install"}, do: install, kept: func(r *run, a answer) error {
+			if _, _, err := r.daemon.Programs.Locate(); err != nil && a.acked {
+				return err
+			}
+			return nil
+		}},
+		{name: "vmm install over a damaged one", library: true, covers: []string{"vmm-install"}, before: makeDamaged, do: install, kept: func(r *run, a answer) error {
 			if _, _, err := r.daemon.Programs.Locate(); err != nil && a.acked {
 				return err
 			}

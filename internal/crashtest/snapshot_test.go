@@ -92,7 +92,7 @@ func (k *machine) clone() *machine {
 	defer k.mu.Unlock()
 	c := &machine{
 		Host: k.Clone(), bridge: k.bridge, rules: slices.Clone(k.rules), taps: maps.Clone(k.taps), joined: maps.Clone(k.joined), loops: maps.Clone(k.loops),
-		dms: maps.Clone(k.dms), cgroups: maps.Clone(k.cgroups), loopNo: k.loopNo,
+		dms: maps.Clone(k.dms), full: k.full, cgroups: maps.Clone(k.cgroups), loopNo: k.loopNo,
 		ports: map[*hostPort]bool{}, portNo: k.portNo, // the daemon that listened is none of this host's
 	}
 	c.Rule(c.usual())

@@ -43,6 +43,7 @@ type world struct {
 
 	source   string        // of kernels and programs
 	forgot   bool          // the image of its row was taken away
+	guards   time.Duration // how often its daemons look at disks that may fill it up; 0 = as usual
 	rebooted bool          // since the operation: what ran does not
 	stranger proc.Identity // a process that is nobody's VMM, and must stay
 }
@@ -83,7 +84,7 @@ func (w *world) boot(at string) *run {
 		}
 		d, err := daemon.Assemble(ctx, w.paths, config.Default(), slog.New(slog.DiscardHandler), daemon.Host{
 			Guest: guest, ImageSteps: imageSteps(), Drivers: w.drivers, Processes: w.k.Host, Cgroups: cgroups{w.k},
-			WorkDisk: workDisk, Listen: w.listenFor(r.life), BootID: w.k.BootID(),
+			WorkDisk: workDisk, Listen: w.listenFor(r.life), BootID: w.k.BootID(), GuardEvery: w.guards,
 			Limits: engine.Limits{MemoryMiB: 1 << 20, FreeBytes: func(string) (uint64, error) { return 1 << 40, nil }},
 		})
 		if err != nil {

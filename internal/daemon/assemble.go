@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"log/slog"
+	"time"
 
 	"banger/internal/binary"
 	"banger/internal/config"
@@ -30,6 +31,7 @@ type Host struct {
 	BootID     string
 	Limits     engine.Limits
 	Listen     func(ctx context.Context, p vm.Port) (publish.Socket, error) // nil = this host's ports
+	GuardEvery time.Duration                                                // 0 = as the engine does
 }
 
 // Daemon is all of a daemon but its lock, its log and its socket.
@@ -90,7 +92,7 @@ func Assemble(ctx context.Context, p paths.Paths, c config.Config, log *slog.Log
 	d.Engine = engine.New(ctx, engine.Config{
 		Store: db, Handles: handles.NewCache(), Paths: p, Images: d.Images, Kernels: d.Kernels,
 		VMMs: drivers.VMMs, Disks: drivers.Disks, Networks: drivers.Networks,
-		Processes: h.Processes, Cgroups: h.Cgroups, WorkDisk: h.WorkDisk, Defaults: defaults, UIDs: uidsOf(p, c.Firecracker), BootID: h.BootID, Limits: h.Limits, Listen: h.Listen, Log: log,
+		Processes: h.Processes, Cgroups: h.Cgroups, WorkDisk: h.WorkDisk, Defaults: defaults, UIDs: uidsOf(p, c.Firecracker), BootID: h.BootID, Limits: h.Limits, Listen: h.Listen, GuardEvery: h.GuardEvery, Log: log,
 	})
 	d.closes = append(d.closes, d.Engine.Close)
 	rctx, cancel := context.WithTimeout(ctx, recoverWait)

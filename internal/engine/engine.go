@@ -6,6 +6,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -94,10 +95,11 @@ type Config struct {
 	// Listen takes a port of the host; nil = publish.Listen.
 	Listen func(ctx context.Context, p vm.Port) (publish.Socket, error)
 	Log    *slog.Logger
+	// GuardEvery is how often disks are looked at that do not survive a full file system; 0 = guardEvery.
+	GuardEvery time.Duration
 
 	stopWaits  stopWaits  // the defaults, but in tests
 	pulseTimes pulseTimes // likewise
-	guardEvery time.Duration
 }
 
 // UIDs is a range of users, and groups of the same numbers, that nobody else on the host is, but VMs of other daemons: Begin
@@ -131,7 +133,7 @@ func New(ctx context.Context, c Config) *Engine {
 	if c.Cgroups == nil {
 		c.Cgroups = cgroup.Tree{}
 	}
-	c.stopWaits, c.pulseTimes, c.guardEvery = defaultStopWaits, defaultPulseTimes, guardEvery
+	c.stopWaits, c.pulseTimes, c.GuardEvery = defaultStopWaits, defaultPulseTimes, cmp.Or(c.GuardEvery, guardEvery)
 	e := &Engine{Config: c, events: newBus(), counts: newCounts(), ctx: ctx, cancel: cancel, workers: map[vm.ID]*worker{}, disks: map[string]chosenDisk{}, applying: make(chan struct{}, 1)}
 	e.published = publish.New(publish.Config{Listen: c.Listen, Log: c.Log, Changed: e.portChanged})
 	return e

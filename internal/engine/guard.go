@@ -32,7 +32,7 @@ func (e *Engine) guardDisks(ctx context.Context) {
 		return
 	}
 	ctx = act.In(ctx, "guard")
-	tick := time.NewTicker(e.guardEvery)
+	tick := time.NewTicker(e.GuardEvery)
 	defer tick.Stop()
 	for {
 		select {

@@ -19,7 +19,7 @@ func frozen(t *testing.T) (*world, *daemon, vm.VMRecord) {
 	w := newWorld(t)
 	w.store = &guarded{health: disk.Health{State: disk.StoreOK, HostFree: 100 << 30}}
 	d := w.begin()
-	d.guardEvery = 10 * time.Millisecond
+	d.GuardEvery = 10 * time.Millisecond
 	must(t, d.Recover(t.Context()))
 	r := d.run("web", false)
 	no := func(vmm.Config) bool { return false }
