@@ -16,6 +16,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"time"
@@ -131,9 +132,11 @@ func (b bench) compare(ctx context.Context, what string, boot func(context.Conte
 	command := append(append([]string{"vm", "run", "--rm"}, flags...), "--", "echo", "up")
 	var bare, whole times
 	for range b.runs {
+		rest(ctx)
 		if err := bare.measure(ctx, boot); err != nil {
 			return err
 		}
+		rest(ctx)
 		err := whole.measure(ctx, func(ctx context.Context) (time.Duration, error) { return b.banger.firstOutput(ctx, command...) })
 		if err != nil {
 			return err
@@ -143,6 +146,14 @@ func (b bench) compare(ctx context.Context, what string, boot func(context.Conte
 	fmt.Printf("%-38s%s\n", "banger vm run --rm to first output", whole)
 	fmt.Printf("  ratio of medians %.3f                 (aim: at most 1.15)\n", float64(whole.median())/float64(bare.median()))
 	return nil
+}
+
+// rest waits until udev has looked at all devices that came and went with the machine before: on a slow host that takes it
+// half a second, and the next one would pay for it.
+func rest(ctx context.Context) {
+	if udevadm, err := exec.LookPath("udevadm"); err == nil {
+		_ = exec.CommandContext(ctx, udevadm, "settle").Run() // none runs in a container
+	}
 }
 
 // list is `vm list` with many stopped VMs.
