@@ -209,7 +209,7 @@ func testAnsible(t *testing.T, s *sshBox) {
 	}
 }
 
-// testForwards has one client of ssh lead into the guest (-L, -D) and out of it (-R).
+// testForwards has one client of ssh lead into the guest (-L, -D) and out of it (-R), by ports and by sockets.
 func testForwards(t *testing.T, s *sshBox) {
 	s.inside(`mkdir -p /srv/www; echo from the guest > /srv/www/page
 		setsid python3 -m http.server -d /srv/www -b 127.0.0.1 8000 < /dev/null > /run/www.log 2>&1 &`)
@@ -234,10 +234,11 @@ func testForwards(t *testing.T, s *sshBox) {
 	}
 	socks := probe.Addr().String()
 	_ = probe.Close()
-	sock := filepath.Join(s.dir, "l.sock")
+	sock, there := filepath.Join(s.dir, "l.sock"), filepath.Join(s.dir, "there.sock") // there leads into the guest and out again
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "ssh", "-F", s.config, "-o", "ExitOnForwardFailure=yes", "-N", "-L", sock+":127.0.0.1:8000", "-D", socks, "-R", "9000:"+l.Addr().String(), "tools.vm")
+	cmd := exec.CommandContext(ctx, "ssh", "-F", s.config, "-o", "ExitOnForwardFailure=yes", "-N", "-L", sock+":127.0.0.1:8000", "-D", socks, "-R", "9000:"+l.Addr().String(),
+		"-L", there+":/run/back.sock", "-R", "/run/back.sock:"+l.Addr().String(), "tools.vm")
 	says, stderr, err := os.Pipe() // its proxy holds stderr too, for as long as it lives
 	if err != nil {
 		t.Fatal(err)
@@ -278,6 +279,15 @@ func testForwards(t *testing.T, s *sshBox) {
 	wait(t, "answer by -R", func() bool {
 		out, _, _ := s.run(nil, "vm", "exec", "tools", "--", "bash", "-c", "cat < /dev/tcp/127.0.0.1/9000")
 		return out == "from the host\n"
+	})
+	wait(t, "answer by a socket of the guest", func() bool {
+		c, err := net.Dial("unix", there)
+		if err != nil {
+			return false
+		}
+		defer func() { _ = c.Close() }()
+		b, _ := io.ReadAll(c)
+		return string(b) == "from the host\n"
 	})
 }
 

@@ -95,6 +95,8 @@ func (s *Server) serveSSH(client *ssh.ServerConn, channels <-chan ssh.NewChannel
 			go s.serveSession(client, c)
 		case "direct-tcpip":
 			go serveDirect(c)
+		case "direct-streamlocal@openssh.com":
+			go serveDirectLocal(c)
 		default:
 			_ = c.Reject(ssh.UnknownChannelType, "unknown channel type "+c.ChannelType())
 		}

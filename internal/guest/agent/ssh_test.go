@@ -277,11 +277,27 @@ func TestSSHForwards(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dials := map[string]func() (net.Conn, error){
-		"-L": func() (net.Conn, error) { return c.Dial("tcp", local.Addr().String()) },
-		"-R": func() (net.Conn, error) { return net.Dial("tcp", remote.Addr().String()) },
+	dir := t.TempDir()
+	localSocket, remoteSocket := filepath.Join(dir, "local"), filepath.Join(dir, "remote")
+	localUnix, err := net.Listen("unix", localSocket)
+	if err != nil {
+		t.Fatal(err)
 	}
-	for name, l := range map[string]net.Listener{"-L": local, "-R": remote} {
+	defer func() { _ = localUnix.Close() }()
+	remoteUnix, err := c.Listen("unix", remoteSocket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st, err := os.Stat(remoteSocket); err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("the socket of a forward: %v, %v", st, err)
+	}
+	dials := map[string]func() (net.Conn, error){
+		"-L":          func() (net.Conn, error) { return c.Dial("tcp", local.Addr().String()) },
+		"-R":          func() (net.Conn, error) { return net.Dial("tcp", remote.Addr().String()) },
+		"-L, sockets": func() (net.Conn, error) { return c.Dial("unix", localSocket) },
+		"-R, sockets": func() (net.Conn, error) { return net.Dial("unix", remoteSocket) },
+	}
+	for name, l := range map[string]net.Listener{"-L": local, "-R": remote, "-L, sockets": localUnix, "-R, sockets": remoteUnix} {
 		go func() {
 			conn, err := l.Accept()
 			if err != nil {
@@ -311,6 +327,12 @@ func TestSSHForwards(t *testing.T) {
 	if _, err := c.Dial("tcp", refused.Addr().String()); err == nil {
 		t.Error("connected to a port nobody listens on")
 	}
+	if _, err := c.Dial("unix", filepath.Join(dir, "none")); err == nil || !strings.Contains(err.Error(), "no such file") {
+		t.Errorf("a socket that is not there: %v", err)
+	}
+	if _, err := c.Listen("unix", remoteSocket); err == nil {
+		t.Error("a socket that is there was taken")
+	}
 	_ = c.Close()
 	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		conn, err := net.Dial("tcp", remote.Addr().String())
@@ -320,6 +342,14 @@ func TestSSHForwards(t *testing.T) {
 		_ = conn.Close()
 		if time.Now().After(deadline) {
 			t.Fatal("the forward outlives its connection")
+		}
+	}
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		if _, err := os.Stat(remoteSocket); err != nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the forward's socket outlives its connection")
 		}
 	}
 }

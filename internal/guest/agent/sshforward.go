@@ -5,7 +5,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"path/filepath"
 	"strconv"
 	"sync"
 	"time"
@@ -28,7 +27,27 @@ func serveDirect(c ssh.NewChannel) {
 		_ = c.Reject(ssh.ConnectionFailed, "bad direct-tcpip request")
 		return
 	}
-	conn, err := net.DialTimeout("tcp", net.JoinHostPort(to.Host, strconv.FormatUint(uint64(to.Port), 10)), dialTimeout)
+	connectTo(c, "tcp", net.JoinHostPort(to.Host, strconv.FormatUint(uint64(to.Port), 10)))
+}
+
+// serveDirectLocal connects a client to a Unix socket (OpenSSH's PROTOCOL, section 2.4). It is the agent that opens it,
+// whoever logged in: a key that opens the guest opens it as root as well.
+func serveDirectLocal(c ssh.NewChannel) {
+	var to struct {
+		Path      string
+		Reserved  string
+		Reserved2 uint32
+	}
+	if err := ssh.Unmarshal(c.ExtraData(), &to); err != nil {
+		_ = c.Reject(ssh.ConnectionFailed, "bad direct-streamlocal request")
+		return
+	}
+	connectTo(c, "unix", to.Path)
+}
+
+// connectTo joins a channel that a client opens to a connection made for it.
+func connectTo(c ssh.NewChannel, network, address string) {
+	conn, err := net.DialTimeout(network, address, dialTimeout)
 	if err != nil {
 		_ = c.Reject(ssh.ConnectionFailed, err.Error())
 		return
@@ -67,23 +86,85 @@ func join(channel ssh.Channel, conn net.Conn) {
 	_ = conn.Close()
 }
 
-// forwards are the addresses in the guest on which one connection's client wants to be connected to (ssh -R).
+// forwards are the addresses and sockets in the guest on which one connection's client wants to be connected to (ssh -R).
 type forwards struct {
 	client *ssh.ServerConn
 
 	mu        sync.Mutex
 	closed    bool
-	listeners map[forwardAddr]net.Listener
+	listeners map[forward]net.Listener
 }
 
-// forwardAddr is the payload of "tcpip-forward" and its opposite.
+// forward is one of them, as the client names it.
+type forward interface {
+	// listen begins it. answer tells the client what it left to us, which is in named.
+	listen(client *ssh.ServerConn) (l net.Listener, named forward, answer []byte, err error)
+	// channel is what the client is told of a connection to it; empty for one that cannot be told.
+	channel(conn net.Conn) (kind string, extra []byte)
+}
+
+// forwardAddr is the payload of "tcpip-forward" and its opposite (RFC 4254, section 7.1).
 type forwardAddr struct {
 	Host string
 	Port uint32
 }
 
+func (a forwardAddr) listen(*ssh.ServerConn) (l net.Listener, named forward, answer []byte, err error) {
+	host := a.Host
+	if host == "localhost" {
+		host = "127.0.0.1" // whatever the image's /etc/hosts says
+	}
+	if l, err = net.Listen("tcp", net.JoinHostPort(host, strconv.FormatUint(uint64(a.Port), 10))); err != nil {
+		return nil, nil, nil, err
+	}
+	if a.Port == 0 {
+		a.Port = uint32(l.Addr().(*net.TCPAddr).Port)
+		answer = ssh.Marshal(struct{ Port uint32 }{a.Port})
+	}
+	return l, a, answer, nil
+}
+
+func (a forwardAddr) channel(conn net.Conn) (kind string, extra []byte) {
+	origin, ok := conn.RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		return "", nil
+	}
+	return "forwarded-tcpip", ssh.Marshal(struct {
+		Host       string
+		Port       uint32
+		OriginHost string
+		OriginPort uint32
+	}{a.Host, a.Port, origin.IP.String(), uint32(origin.Port)})
+}
+
+// forwardSocket is the payload of "streamlocal-forward@openssh.com" and its opposite (OpenSSH's PROTOCOL, section 2.4).
+type forwardSocket struct{ Path string }
+
+func (s forwardSocket) listen(client *ssh.ServerConn) (l net.Listener, named forward, answer []byte, err error) {
+	if l, err = net.Listen("unix", s.Path); err != nil {
+		return nil, nil, nil, err
+	}
+	if err := giveSocket(client.User(), s.Path); err != nil {
+		return nil, nil, nil, errors.Join(err, l.Close())
+	}
+	return l, s, nil, nil
+}
+
+func (s forwardSocket) channel(net.Conn) (kind string, extra []byte) {
+	return "forwarded-streamlocal@openssh.com", ssh.Marshal(struct{ Path, Reserved string }{s.Path, ""})
+}
+
+// giveSocket makes a socket a user's, who alone may use it.
+func giveSocket(user, path string) error {
+	who, err := lookupAccount(user)
+	if err != nil {
+		return err
+	}
+	return errors.Join(os.Chmod(path, 0o600), os.Chown(path, int(who.uid), int(who.gid)))
+}
+
 func newForwards(client *ssh.ServerConn) *forwards {
-	return &forwards{client: client, listeners: map[forwardAddr]net.Listener{}}
+	return &forwards{client: client, listeners: map[forward]net.Listener{}}
 }
 
 // serve answers the connection's own requests until it ends.
@@ -92,13 +173,20 @@ func (f *forwards) serve(requests <-chan *ssh.Request) {
 		var ok bool
 		var answer []byte
 		var addr forwardAddr
+		var socket forwardSocket
 		switch r.Type {
 		case "tcpip-forward":
 			if ok = ssh.Unmarshal(r.Payload, &addr) == nil; ok {
-				ok, answer = f.listen(addr)
+				ok, answer = f.begin(addr)
 			}
 		case "cancel-tcpip-forward":
 			ok = ssh.Unmarshal(r.Payload, &addr) == nil && f.cancel(addr)
+		case "streamlocal-forward@openssh.com":
+			if ok = ssh.Unmarshal(r.Payload, &socket) == nil; ok {
+				ok, _ = f.begin(socket)
+			}
+		case "cancel-streamlocal-forward@openssh.com":
+			ok = ssh.Unmarshal(r.Payload, &socket) == nil && f.cancel(socket)
 		}
 		if r.WantReply {
 			_ = r.Reply(ok, answer)
@@ -106,59 +194,45 @@ func (f *forwards) serve(requests <-chan *ssh.Request) {
 	}
 }
 
-// listen begins a forward. answer tells the port where the client left it to us.
-func (f *forwards) listen(addr forwardAddr) (ok bool, answer []byte) {
-	host := addr.Host
-	if host == "localhost" {
-		host = "127.0.0.1" // whatever the image's /etc/hosts says
-	}
-	l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.FormatUint(uint64(addr.Port), 10)))
+func (f *forwards) begin(wanted forward) (ok bool, answer []byte) {
+	l, named, answer, err := wanted.listen(f.client)
 	if err != nil {
 		return false, nil
 	}
-	if addr.Port == 0 {
-		addr.Port = uint32(l.Addr().(*net.TCPAddr).Port)
-		answer = ssh.Marshal(struct{ Port uint32 }{addr.Port})
-	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.closed || f.listeners[addr] != nil {
+	if f.closed || f.listeners[named] != nil {
 		_ = l.Close()
 		return false, nil
 	}
-	f.listeners[addr] = l
-	go f.accept(l, addr)
+	f.listeners[named] = l
+	go f.accept(l, named)
 	return true, answer
 }
 
-func (f *forwards) accept(l net.Listener, addr forwardAddr) {
+func (f *forwards) accept(l net.Listener, to forward) {
 	for {
 		conn, err := l.Accept()
 		if err != nil {
 			return
 		}
-		origin, ok := conn.RemoteAddr().(*net.TCPAddr)
-		if !ok {
+		kind, extra := to.channel(conn)
+		if kind == "" {
 			_ = conn.Close()
 			continue
 		}
-		go openTo(f.client, conn, "forwarded-tcpip", ssh.Marshal(struct {
-			Host       string
-			Port       uint32
-			OriginHost string
-			OriginPort uint32
-		}{addr.Host, addr.Port, origin.IP.String(), uint32(origin.Port)}))
+		go openTo(f.client, conn, kind, extra)
 	}
 }
 
-func (f *forwards) cancel(addr forwardAddr) bool {
+func (f *forwards) cancel(named forward) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	l := f.listeners[addr]
+	l := f.listeners[named]
 	if l == nil {
 		return false
 	}
-	delete(f.listeners, addr)
+	delete(f.listeners, named)
 	return l.Close() == nil
 }
 
@@ -180,47 +254,4 @@ func openTo(client *ssh.ServerConn, conn net.Conn, kind string, extra []byte) {
 	}
 	go ssh.DiscardRequests(requests)
 	join(channel, conn)
-}
-
-// agentSocket is a socket in the guest that reaches the client's ssh-agent.
-type agentSocket struct {
-	dir      string
-	listener net.Listener
-}
-
-func forwardAgent(client *ssh.ServerConn) (*agentSocket, error) {
-	dir, err := os.MkdirTemp("", "ssh-")
-	if err != nil {
-		return nil, err
-	}
-	a := &agentSocket{dir: dir}
-	if a.listener, err = net.Listen("unix", a.path()); err != nil {
-		return nil, errors.Join(err, os.RemoveAll(dir))
-	}
-	go func() {
-		for {
-			conn, err := a.listener.Accept()
-			if err != nil {
-				return
-			}
-			go openTo(client, conn, "auth-agent@openssh.com", nil)
-		}
-	}()
-	return a, nil
-}
-
-func (a *agentSocket) path() string { return filepath.Join(a.dir, "agent") }
-
-// giveTo makes the socket the user's, who alone may use it.
-func (a *agentSocket) giveTo(user string) error {
-	who, err := lookupAccount(user)
-	if err != nil {
-		return err
-	}
-	return errors.Join(os.Chown(a.path(), int(who.uid), int(who.gid)), os.Chown(a.dir, int(who.uid), int(who.gid)))
-}
-
-func (a *agentSocket) close() {
-	_ = a.listener.Close()
-	_ = os.RemoveAll(a.dir)
 }
