@@ -23,7 +23,7 @@ Attached, Ctrl-C is the command's: it may end it. To only look use 'banger vm lo
 Ctrl-C there ends the looking, and the command goes on.
 
 With -i stdin is passed to a command that was started with -i or -t. On a terminal ctrl-p ctrl-q leaves a command, which
-goes on if it was started with -d or --keep, or has another client. That is so where nothing of stdin is passed, so that other
+goes on if it was started with -d or --keep, or has another client. That is so where nothing of stdin is passed, in the foreground, so that other
 keys are dropped, and with -i where the command was started with -t; elsewhere with -i they are input as any.
 
 ` + signalHelp + `

@@ -25,7 +25,8 @@ Stdin is passed only with -i or -t.
 A command whose client leaves gets SIGHUP, as with ssh. One whose client was cut off (killed, or the daemon was) goes on for
 five minutes: 'banger vm jobs' lists it, and 'banger vm attach' gives what was missed and goes on. With --keep it goes on
 however its client goes, with -d it has none from the beginning: then the command is started, and its id printed. With --keep
-on a terminal, ctrl-p ctrl-q leaves it, but for one that gets input by -i without -t.
+on a terminal, ctrl-p ctrl-q leaves it, but for one that gets input by -i without -t; where it gets none, what else is typed
+meanwhile is dropped.
 
 ` + jobsHelp + `
 

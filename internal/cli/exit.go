@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"net"
 	"syscall"
 
 	"banger/internal/api/client"
@@ -36,7 +37,7 @@ func (a *app) exitCode(err error) int {
 		return int(code)
 	case errors.As(err, &by):
 		return exitSignal + int(by.signal)
-	case errors.Is(err, syscall.EPIPE): // nobody reads our output any more, as in `banger vm logs web | head`
+	case errors.Is(err, syscall.EPIPE) && !errors.As(err, new(*net.OpError)): // nobody reads our output any more, as in `banger vm logs web | head`
 		return exitSignal + int(syscall.SIGPIPE)
 	default:
 		a.report(err)

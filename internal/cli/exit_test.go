@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"unicode/utf8"
 
@@ -72,5 +74,22 @@ func TestGuestsWordsDoNotSteerTheTerminal(t *testing.T) {
 				t.Errorf("%q, want it harmless, with %q", got, c.want)
 			}
 		})
+	}
+}
+
+// Only of our own output nobody reading any more is an end without a word; of a connection it is an error like any other.
+func TestBrokenPipes(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		code int
+		said bool
+	}{
+		{&fs.PathError{Op: "write", Path: "/dev/stdout", Err: syscall.EPIPE}, 141, false},
+		{vm.Errorf(vm.CodeUnavailable, "copying: %w", &net.OpError{Op: "write", Net: "unix", Err: os.NewSyscallError("write", syscall.EPIPE)}), 125, true},
+	} {
+		var code int
+		if got := said(t, func(a *app) { code = a.exitCode(c.err) }); code != c.code || (got != "") != c.said {
+			t.Errorf("%v: code %d, said %q", c.err, code, got)
+		}
 	}
 }

@@ -30,8 +30,8 @@ func (a *app) watchKeys() *keyboard {
 		return nil
 	}
 	before, err := unix.IoctlGetTermios(k.fd, unix.TCGETS)
-	if err != nil {
-		return nil
+	if err != nil || before.Lflag&unix.ICANON == 0 || before.Lflag&unix.ECHO == 0 {
+		return nil // whoever made it so reads it: another of us beside this one, say, who also gives it back
 	}
 	k.before = *before
 	keys := newDetachKeys(a.in)
@@ -40,7 +40,7 @@ func (a *app) watchKeys() *keyboard {
 	k.take()
 	go func() { // left behind with its Read, as that of any session's input
 		_, _ = io.Copy(io.Discard, keys)
-		k.end() // nobody reads any more
+		k.restore() // nobody reads any more
 	}()
 	// In a group that is the session's first there is no shell to have us go on, and Ctrl-Z does nothing.
 	if sid, err := unix.Getsid(0); err == nil && sid != unix.Getpgrp() && !signal.Ignored(unix.SIGTSTP) {
@@ -90,10 +90,6 @@ func (k *keyboard) suspend() {
 // restore gives the terminal back as it was. It may be called several times.
 func (k *keyboard) restore() {
 	k.set(k.before)
-	k.end()
-}
-
-func (k *keyboard) end() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.over = true

@@ -83,14 +83,27 @@ func TestLeaveWithoutInput(t *testing.T) {
 	mustRun(t, env, "vm", "signal", "web", "04", "INT")
 	s.wait(t, "read <ahead>\r\n")
 	wantExit(t, cmd, 0)
+
+	// A terminal that was made so by somebody else is left alone: another of us would take that for how it was.
+	mustRun(t, env, "vm", "exec", "-d", "web", "sh", "-c", stays)
+	cmd, tty, s = watched(`stty -echo -icanon; banger vm attach web 05; stty sane; echo over`)
+	s.wait(t, "begun\r\n")
+	if termios(t, tty).Iflag&unix.IXON == 0 {
+		t.Error("a terminal that is somebody else's was changed")
+	}
+	mustRun(t, env, "vm", "signal", "web", "05", "INT")
+	s.wait(t, "over\r\n")
+	wantExit(t, cmd, 0)
 }
 
 // single says that a terminal gives its keys one by one.
-func single(t *testing.T, tty *os.File) bool {
+func single(t *testing.T, tty *os.File) bool { return termios(t, tty).Lflag&unix.ICANON == 0 }
+
+func termios(t *testing.T, tty *os.File) *unix.Termios {
 	t.Helper()
 	state, err := unix.IoctlGetTermios(int(tty.Fd()), unix.TCGETS)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return state.Lflag&unix.ICANON == 0
+	return state
 }

@@ -20,7 +20,7 @@ func newSet(a *app) *cobra.Command {
 		Use:   "set [flags] NAME... | --all",
 		Short: "Change what VMs are",
 		Long: `Change memory, processors, the size of the work disk, restart policy and labels of VMs. A VM that runs has new memory, processors and disk
-size from its next start on, and 'banger vm show' tells both until then; everything else takes effect at once.
+size from its next start on, and 'banger vm show' tells both until then (of a machine that this version launched); everything else takes effect at once.
 
 A work disk only grows. It is enlarged at the next start, and the file system in it by the guest.
 

@@ -51,7 +51,7 @@ func (e *Engine) WhileAnswers(ctx context.Context, ref string) (answers context.
 	watched := e.background(func(stopping context.Context) {
 		defer context.AfterFunc(stopping, func() { cancel(nil) })()
 		if why := e.watchPulse(ctx, r); why != nil {
-			e.Log.Warn("the guest is taken for dead: who follows its commands is told", "vm", r.Name, "id", r.ID, "error", why)
+			e.Log.Warn("the guest is taken for dead: who follows its commands and copies is told", "vm", r.Name, "id", r.ID, "error", why)
 			cancel(why)
 		}
 	})

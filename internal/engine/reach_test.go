@@ -44,13 +44,16 @@ func TestAgentBeforeTheRecord(t *testing.T) {
 	must(t, err)
 	defer func() { must(t, other.Close()) }()
 	var writer *sql.Tx
+	locked := make(chan struct{})
 	w.host.Rule(fake.Rules{Configure: func(vmm.Config, fake.GuestConfigure) (err error) {
+		defer close(locked)
 		writer, err = other.BeginTx(context.Background(), nil)
 		return err
 	}})
 	d := w.start()
 	r, err := d.Create(t.Context(), api.CreateRequest{Name: "web", Start: true}, nil)
 	must(t, err)
+	<-locked
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second) // the daemon waits for the lock longer
 	defer cancel()
 	if _, err := d.Agent(ctx, "web"); err != nil {

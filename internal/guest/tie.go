@@ -14,8 +14,9 @@ var ErrEnded = errors.New("the connection ended")
 
 // Tie ties a request's body to the connection that the request goes over, one of a Tieable: when that ends, giveUp is
 // called, which has to end a read of the body. A client of net/http whose connection has gone waits for that read, which may
-// be one of a terminal or a pipe to which nobody writes. giveUp is not called after the body was closed.
-func Tie(r *http.Request, giveUp func()) *http.Request {
+// be one of a terminal or a pipe to which nobody writes. giveUp is not called after the body was closed, nor after untie: who
+// passes a body on that others close, unties it when the request is over, since its connection may be kept for the next one.
+func Tie(r *http.Request, giveUp func()) (tied *http.Request, untie func()) {
 	b := &tiedBody{ReadCloser: r.Body, giveUp: giveUp}
 	r = r.WithContext(httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
 		if c, ok := info.Conn.(*tieable); ok {
@@ -23,7 +24,7 @@ func Tie(r *http.Request, giveUp func()) *http.Request {
 		}
 	}}))
 	r.Body = b
-	return r
+	return r, b.untie
 }
 
 // Tieable makes a connection to which Tie can tie bodies.
@@ -32,7 +33,7 @@ func Tieable(conn net.Conn) net.Conn { return &tieable{Conn: conn} }
 type tieable struct {
 	net.Conn
 	mu     sync.Mutex
-	body   *tiedBody // of the newest request
+	body   *tiedBody // the newest that was tied to it
 	closed bool
 }
 
@@ -97,8 +98,12 @@ func (b *tiedBody) Read(p []byte) (int, error) {
 }
 
 func (b *tiedBody) Close() error {
-	b.mu.Lock()
-	b.closed = true
-	b.mu.Unlock()
+	b.untie()
 	return b.ReadCloser.Close()
+}
+
+func (b *tiedBody) untie() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed = true
 }

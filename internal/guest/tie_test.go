@@ -41,7 +41,9 @@ func TestTie(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		answer, err := transport.RoundTrip(Tie(r, giveUp))
+		r, untie := Tie(r, giveUp)
+		defer untie()
+		answer, err := transport.RoundTrip(r)
 		if err != nil {
 			return err
 		}

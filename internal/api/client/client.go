@@ -112,7 +112,9 @@ func (c *Client) send(ctx context.Context, what, method, path string, header htt
 		req.Header = header
 	}
 	if stream, ok := body.(io.ReadCloser); ok { // a read of it may wait for ever
-		req = guest.Tie(req, func() { _ = stream.Close() })
+		tied, untie := guest.Tie(req, func() { _ = stream.Close() })
+		defer untie()
+		req = tied
 	}
 	answered := c.asked(req)
 	resp, err := c.http.Do(req)

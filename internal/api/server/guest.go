@@ -103,13 +103,27 @@ func (s *server) follow(c *guest.Client, path string, w http.ResponseWriter, r *
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	r = r.WithContext(ctx)
-	if r.ContentLength < 0 { // a stream, whose client may have nothing to say when the guest has gone
-		r = guest.Tie(r, func() {
+	if streams(r) {
+		tied, untie := guest.Tie(r, func() {
 			cancel(guest.ErrEnded) // before net/http takes the client for gone, of which nothing can be read any more
-			_ = http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0))
+			stopReading(w)
 		})
+		defer untie()
+		r = tied
 	}
 	s.proxy(c, r.PathValue("ref"), path).ServeHTTP(w, r)
+}
+
+// streams says that a request has a body whose end is not known: its client may have nothing to say for hours.
+func streams(r *http.Request) bool { return r.ContentLength < 0 }
+
+// hearOut is how long a client that streams is heard out that is not passed on any more. What it has sent on its way is taken
+// meanwhile: net/http hangs up on a client that cannot read the answer before it has sent all, unless it gets through that.
+const hearOut = time.Second
+
+// stopReading ends the reading of a request's body soon: an answer would wait for a client that says nothing.
+func stopReading(w http.ResponseWriter) {
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(hearOut))
 }
 
 // toAgent passes a request through to the same-named path of the VM's agent.
@@ -117,6 +131,9 @@ func (s *server) toAgent(path string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		c, err := s.Engine.Agent(r.Context(), r.PathValue("ref"))
 		if err != nil {
+			if streams(r) {
+				stopReading(w)
+			}
 			writeError(w, err)
 			return
 		}
@@ -139,6 +156,9 @@ func (s *server) proxy(c *guest.Client, ref, path string) *httputil.ReverseProxy
 		},
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			ctx := r.Context()
+			if streams(r) {
+				stopReading(w)
+			}
 			if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, guest.ErrEnded) { // the client has gone, or the guest
 				writeError(w, vm.Errorf(vm.CodeUnavailable, "reach the guest's agent: %w", cause).WithHint("banger vm logs %s shows the guest's console", ref))
 				return
