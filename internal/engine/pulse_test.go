@@ -105,7 +105,7 @@ func TestAGuestThatOnlyTalksLives(t *testing.T) {
 		t.Run(how, func(t *testing.T) {
 			w := newWorld(t)
 			d := w.start()
-			d.pulseTimes = pulseTimes{every: time.Millisecond, answer: 50 * time.Millisecond, vmm: 10 * time.Second}
+			d.pulseTimes = pulseTimes{every: time.Millisecond, answer: 200 * time.Millisecond, vmm: 10 * time.Second}
 			d.run("web", false)
 			quiet := make(chan struct{})
 			w.host.Rule(fake.Rules{Exec: func(ctx context.Context, e fake.Exec) fake.ExecExit {
