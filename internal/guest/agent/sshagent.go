@@ -38,14 +38,8 @@ func forwardAgent(client *ssh.ServerConn) (*agentSocket, error) {
 
 func (a *agentSocket) path() string { return filepath.Join(a.dir, "agent") }
 
-// giveTo makes the socket the user's, who alone may use it.
-func (a *agentSocket) giveTo(user string) error {
-	who, err := lookupAccount(user)
-	if err != nil {
-		return err
-	}
-	return errors.Join(os.Chown(a.path(), int(who.uid), int(who.gid)), os.Chown(a.dir, int(who.uid), int(who.gid)))
-}
+// giveTo makes the socket the user's, who alone may use it: nobody else gets into its directory.
+func (a *agentSocket) giveTo(user string) error { return chownTo(user, a.path(), a.dir) }
 
 func (a *agentSocket) close() {
 	_ = a.listener.Close()

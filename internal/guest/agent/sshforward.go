@@ -144,7 +144,7 @@ func (s forwardSocket) listen(client *ssh.ServerConn) (l net.Listener, named for
 	if l, err = net.Listen("unix", s.Path); err != nil {
 		return nil, nil, nil, err
 	}
-	if err := giveSocket(client.User(), s.Path); err != nil {
+	if err := errors.Join(os.Chmod(s.Path, 0o600), chownTo(client.User(), s.Path)); err != nil {
 		return nil, nil, nil, errors.Join(err, l.Close())
 	}
 	return l, s, nil, nil
@@ -154,13 +154,15 @@ func (s forwardSocket) channel(net.Conn) (kind string, extra []byte) {
 	return "forwarded-streamlocal@openssh.com", ssh.Marshal(struct{ Path, Reserved string }{s.Path, ""})
 }
 
-// giveSocket makes a socket a user's, who alone may use it.
-func giveSocket(user, path string) error {
+// chownTo makes files a user's.
+func chownTo(user string, paths ...string) error {
 	who, err := lookupAccount(user)
-	if err != nil {
-		return err
+	for _, path := range paths {
+		if err == nil {
+			err = os.Chown(path, int(who.uid), int(who.gid))
+		}
 	}
-	return errors.Join(os.Chmod(path, 0o600), os.Chown(path, int(who.uid), int(who.gid)))
+	return err
 }
 
 func newForwards(client *ssh.ServerConn) *forwards {
