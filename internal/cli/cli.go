@@ -28,17 +28,18 @@ type app struct {
 func Main(args []string) int {
 	debug.SetGCPercent(400) // a short life: collecting what a long list decodes to costs more than it takes
 	ctx, signals := catchSignals(context.Background())
-	defer signals.stop()
 	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, signals: signals}
 	if err := act.Arm(os.Getenv); err != nil {
 		return a.exitCode(err)
 	}
-	root := a.root()
+	root := a.root(args...)
 	root.SetArgs(args)
 	return a.exitCode(root.ExecuteContext(ctx))
 }
 
-func (a *app) root() *cobra.Command {
+// root is the tree of all commands; of one about VMs that args name nothing but what leads to it, for the others would take
+// longer to make than it takes to be understood.
+func (a *app) root(args ...string) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "banger",
 		Short: "Throw-away Linux machines in one command",
@@ -66,9 +67,14 @@ The daemon bangerd does the work; it starts by itself. BANGER_ROOT=DIR keeps eve
 	root.PersistentFlags().BoolVarP(&a.verbose, "verbose", "v", false, "tell on stderr what is asked of the daemon, what it does, and how long that takes")
 	root.SetOut(a.out)
 	root.SetErr(a.err)
-	ps := newList(a)
-	ps.Use, ps.Aliases, ps.Short, ps.Example = "ps", nil, "List VMs (short for vm list)", "  banger ps\n  banger ps --json"
-	root.AddCommand(newVM(a), newImage(a), newKernel(a), newVMM(a), newDaemon(a), newDoctor(a), newVersion(a), newCompletion(a), newSSHConfig(a), newEvents(a), ps)
+	root.CompletionOptions.DisableDefaultCmd = true // there is one of our own
+	if one := vmCommand(args); one != nil {
+		group := newVM()
+		group.AddCommand(one(a))
+		root.AddCommand(group)
+	} else {
+		root.AddCommand(a.all()...)
+	}
 	root.SetHelpCommand(newHelp())
 	for _, group := range append(root.Commands(), root) {
 		if group.HasSubCommands() {
@@ -78,18 +84,15 @@ The daemon bangerd does the work; it starts by itself. BANGER_ROOT=DIR keeps eve
 	return root
 }
 
-// newVM groups the commands about VMs.
-func newVM(a *app) *cobra.Command {
-	cmd := &cobra.Command{
-		Use:     "vm",
-		Short:   "Make, use and remove VMs",
-		Long:    "Make, use and remove virtual machines.\n\nA VM is named by its name, its id, or a unique beginning of its id.",
-		Example: "  banger vm run --name web -d\n  banger vm exec web -- uname -r\n  banger vm delete web",
-		Args:    group,
-		RunE:    help,
+// all makes every command there is.
+func (a *app) all() []*cobra.Command {
+	ps := newList(a)
+	ps.Use, ps.Aliases, ps.Short, ps.Example = "ps", nil, "List VMs (short for vm list)", "  banger ps\n  banger ps --json"
+	group := newVM()
+	for _, c := range vmCommands {
+		group.AddCommand(c.make(a))
 	}
-	cmd.AddCommand(newRun(a), newCreate(a), newStart(a), newStop(a), newRestart(a), newPause(a), newResume(a), newWait(a), newKill(a), newDelete(a),
-		newPrune(a), newReset(a), newCommit(a), newSet(a), newRename(a), newList(a), newShow(a), newExec(a), newJobs(a), newAttach(a), newSignal(a), newSSH(a), newProxy(a), newKnownHosts(a), newCp(a),
-		newLogs(a), newStats(a), newTop(a), newPorts(a))
-	return cmd
+	return []*cobra.Command{
+		group, newImage(a), newKernel(a), newVMM(a), newDaemon(a), newDoctor(a), newVersion(a), newCompletion(a), newSSHConfig(a), newEvents(a), ps,
+	}
 }

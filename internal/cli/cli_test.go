@@ -81,3 +81,29 @@ func TestSpan(t *testing.T) {
 		}
 	}
 }
+
+// TestOneCommandAlone: the tree with a single command of 'banger vm' is the whole one as far as that command goes.
+func TestOneCommandAlone(t *testing.T) {
+	all, _, err := whole().Find([]string{"vm"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := len(all.Commands()); got != len(vmCommands) {
+		t.Errorf("%d commands, %d of them by name", got, len(vmCommands))
+	}
+	for _, want := range all.Commands() {
+		root := (&app{}).root("vm", want.Name(), "--flag")
+		if n := len(root.Commands()); n != 1 {
+			t.Errorf("vm %s: %d groups are made", want.Name(), n)
+		}
+		got, rest, err := root.Find([]string{"vm", want.Name(), "--flag"})
+		if err != nil || got.CommandPath() != want.CommandPath() || got.Use != want.Use || len(rest) != 1 {
+			t.Errorf("vm %s: found %v, %v", want.Name(), got, err)
+		}
+	}
+	for _, args := range [][]string{{}, {"vm"}, {"vm", "exce"}, {"-v", "vm", "exec"}, {"help", "vm"}} {
+		if n := len((&app{}).root(args...).Commands()); n < 10 {
+			t.Errorf("%q: only %d commands", args, n)
+		}
+	}
+}

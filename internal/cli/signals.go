@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"slices"
 	"sync"
 	"syscall"
 )
@@ -20,7 +21,7 @@ type signals struct {
 	restore  func() // brings the terminal back before an end on the spot
 }
 
-// sessionSignals are caught only while there is a guest to forward them to; SIGQUIT is Go's stack dump otherwise.
+// sessionSignals are caught once there is a guest to forward them to. Without one they do what they would do uncaught.
 var sessionSignals = []os.Signal{syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2}
 
 func catchSignals(parent context.Context) (context.Context, *signals) {
@@ -35,11 +36,7 @@ func catchSignals(parent context.Context) (context.Context, *signals) {
 	return ctx, s
 }
 
-func (s *signals) stop() {
-	signal.Stop(s.ch)
-	s.cancel(nil)
-}
-
+// loop goes on to the end of the program: letting go of each signal would take a tenth of a millisecond of it.
 func (s *signals) loop() {
 	for got := range s.ch {
 		sig, ok := got.(syscall.Signal)
@@ -48,13 +45,17 @@ func (s *signals) loop() {
 		}
 		s.mu.Lock()
 		forward, restore, again := s.forward, s.restore, s.canceled
-		if forward == nil {
+		uncaught := forward == nil && slices.Contains(sessionSignals, got)
+		if forward == nil && !uncaught {
 			s.canceled = true
 		}
 		s.mu.Unlock()
 		switch {
 		case forward != nil:
 			forward(sig)
+		case uncaught:
+			signal.Reset(sig)
+			_ = syscall.Kill(os.Getpid(), sig)
 		case again:
 			if restore != nil {
 				restore()
@@ -73,7 +74,6 @@ func (s *signals) session(forward func(syscall.Signal), restore func()) (end fun
 	s.mu.Unlock()
 	signal.Notify(s.ch, sessionSignals...)
 	return func() {
-		signal.Reset(sessionSignals...)
 		s.mu.Lock()
 		s.forward = nil
 		s.mu.Unlock()

@@ -76,9 +76,6 @@ func (c *Client) keep(conn net.Conn) {
 	})
 }
 
-// Transport carries requests to the agent, whatever their host; for a reverse proxy. Upgrades pass.
-func (c *Client) Transport() http.RoundTripper { return c.transport }
-
 // Hello asks the agent who it is.
 func (c *Client) Hello(ctx context.Context) (h Hello, err error) {
 	err = c.call(ctx, http.MethodGet, PathHello, nil, &h)

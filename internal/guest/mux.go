@@ -19,6 +19,7 @@ import (
 type Mux struct {
 	session *yamux.Session
 	conn    *hostConn
+	spare   chan *yamux.Stream // one that was opened beforehand
 }
 
 const (
@@ -45,7 +46,7 @@ func NewMux(ctx context.Context, conn net.Conn) (*Mux, error) {
 		_ = conn.Close()
 		return nil, err
 	}
-	return &Mux{session: s, conn: host}, nil
+	return &Mux{session: s, conn: host, spare: make(chan *yamux.Stream, 1)}, nil
 }
 
 // greet does the host's part of the handshake, and returns what was read beyond it. Writing and reading take turns: a
@@ -155,6 +156,13 @@ func (m *Mux) Dial(ctx context.Context) (net.Conn, error) {
 		stream *yamux.Stream
 		err    error
 	}
+	select {
+	case s := <-m.spare:
+		if !m.session.IsClosed() {
+			return muxConn{s, m}, nil
+		}
+	default:
+	}
 	done := make(chan opened, 1)
 	go func() {
 		s, err := m.session.OpenStream()
@@ -168,7 +176,7 @@ func (m *Mux) Dial(ctx context.Context) (net.Conn, error) {
 		if o.err != nil {
 			return nil, fmt.Errorf("open a stream to the guest agent: %w", o.err)
 		}
-		return muxConn{o.stream}, nil
+		return muxConn{o.stream, m}, nil
 	case <-ctx.Done():
 		go func() {
 			if o := <-done; o.err == nil {
@@ -176,6 +184,23 @@ func (m *Mux) Dial(ctx context.Context) (net.Conn, error) {
 			}
 		}()
 		return nil, fmt.Errorf("open a stream to the guest agent: %w", ctx.Err())
+	}
+}
+
+// ready opens a stream for the next who needs one, where there is none yet: the guest, slow as it is, has then accepted it when
+// its request comes.
+func (m *Mux) ready() {
+	if len(m.spare) > 0 {
+		return
+	}
+	s, err := m.session.OpenStream()
+	if err != nil {
+		return // the session is over
+	}
+	select {
+	case m.spare <- s:
+	default:
+		_ = s.Close()
 	}
 }
 
@@ -187,7 +212,10 @@ func (m *Mux) Close() error { return m.session.Close() }
 func (m *Mux) Done() <-chan struct{} { return m.session.CloseChan() }
 
 // muxConn is one connection of a Mux.
-type muxConn struct{ *yamux.Stream }
+type muxConn struct {
+	*yamux.Stream
+	mux *Mux
+}
 
 // Write sends p in chunks that a new host can flush out of the guest.
 func (c muxConn) Write(p []byte) (n int, err error) {
@@ -204,6 +232,9 @@ func (c muxConn) Write(p []byte) (n int, err error) {
 // Close ends both directions. It does not wait for a guest that reads nothing, be it paused or dead.
 func (c muxConn) Close() error {
 	_ = c.SetReadDeadline(time.Unix(1, 0))
-	go func() { _ = c.Stream.Close() }()
+	go func() {
+		_ = c.Stream.Close()
+		c.mux.ready()
+	}()
 	return nil
 }

@@ -323,3 +323,46 @@ func TestPausedGuest(t *testing.T) {
 		t.Errorf("after the pause: %q, %v", b, err)
 	}
 }
+
+// TestOneConnectionAhead: when a connection is over, the guest has accepted the next before anybody asks for it.
+func TestOneConnectionAhead(t *testing.T) {
+	p := newFakePort()
+	accepted := make(chan net.Conn, 10)
+	go func() {
+		_ = serveDevice(t.Context(), p, func(l net.Listener) error {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return err
+				}
+				accepted <- c
+			}
+		})
+	}()
+	m := fakeMux(t, p)
+	defer func() { _ = m.Close() }()
+	dial := func() net.Conn {
+		c, err := m.Dial(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	first, second := dial(), dial()
+	<-accepted
+	<-accepted
+	_, _ = first.Close(), second.Close()
+	ahead := <-accepted
+	if _, err := dial().Write([]byte("a")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(ahead, make([]byte, 1)); err != nil {
+		t.Errorf("what was opened ahead is not used: %v", err)
+	}
+	if _, err := dial().Write([]byte("b")); err != nil { // there is one at most
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(<-accepted, make([]byte, 1)); err != nil {
+		t.Error(err)
+	}
+}

@@ -26,8 +26,10 @@ func Upgrade(conn net.Conn, req *http.Request, token string) (stream net.Conn, a
 			stream, answer, err = nil, nil, fmt.Errorf("open a %s stream: %w", token, err)
 		}
 	}()
-	req.Header.Set("Connection", "Upgrade")
-	req.Header.Set("Upgrade", token)
+	if req.Header.Get("Upgrade") != token { // a proxy's request has them already, and may still be looked at
+		req.Header.Set("Connection", "Upgrade")
+		req.Header.Set("Upgrade", token)
+	}
 	out := bufio.NewWriter(conn) // head and body in one write
 	if err := req.Write(out); err != nil {
 		return nil, nil, err

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"net"
 	"net/http"
 
@@ -37,28 +38,38 @@ func (c *Client) upgrade(ctx context.Context, what, path, token string, body any
 			return nil, vm.Errorf(vm.CodeInternal, "%s: %w", what, err)
 		}
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://banger"+path, bytes.NewReader(payload))
-	if err != nil {
-		return nil, vm.Errorf(vm.CodeInternal, "%s: %w", what, err)
+	stream, answer, conn, err := c.openStream(ctx, path, token, payload)
+	if errors.Is(err, ErrNoDaemon) && c.start != nil && ctx.Err() == nil {
+		if err = c.start(ctx); err == nil {
+			stream, answer, conn, err = c.openStream(ctx, path, token, payload)
+		}
 	}
-	req.Header.Set("Content-Type", "application/json")
-	answered := c.asked(req)
-	conn, err := c.dial(ctx)
 	if err != nil {
-		answered(0)
-		return nil, c.gone(ctx, what, err)
-	}
-	stream, answer, err := guest.Upgrade(conn, req, token)
-	if err != nil {
-		answered(0)
 		return nil, c.gone(ctx, what, err)
 	}
 	defer answer.Body.Close()
-	answered(answer.StatusCode)
 	c.saw(answer.Header)
 	if stream == nil {
 		defer conn.Close()
 		return nil, answerError(what, answer)
 	}
 	return stream, nil
+}
+
+// openStream tries it once, and returns the answer with its connection where that is no stream. After ErrNoDaemon nothing was done.
+func (c *Client) openStream(ctx context.Context, path, token string, payload []byte) (stream net.Conn, answer *http.Response, conn net.Conn, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://banger"+path, bytes.NewReader(payload))
+	if err != nil {
+		return nil, nil, nil, vm.Errorf(vm.CodeInternal, "ask the daemon for %s: %w", path, err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	answered, status := c.asked(req), 0
+	defer func() { answered(status) }()
+	if conn, err = connect(ctx, c.socket); err != nil {
+		return nil, nil, nil, err
+	}
+	if stream, answer, err = guest.Upgrade(&greeting{Conn: conn}, req, token); err == nil {
+		status = answer.StatusCode
+	}
+	return stream, answer, conn, err
 }

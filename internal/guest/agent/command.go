@@ -128,13 +128,13 @@ func lookPath(name, search, dir string) (string, error) {
 		return name, runnable(name, within(dir, name))
 	}
 	var blocked error
-	for _, d := range strings.Split(search, ":") {
+	for d := range strings.SplitSeq(search, ":") {
 		full := within(dir, path.Join(d, name))
-		err := runnable(name, full)
-		if err == nil {
+		there, err := look(name, full)
+		if there && err == nil {
 			return full, nil
 		}
-		if e := (*startError)(nil); errors.As(err, &e) && e.exit.Code == codeCannot && blocked == nil {
+		if there && blocked == nil {
 			blocked = err
 		}
 	}
@@ -153,19 +153,29 @@ func within(dir, name string) string {
 
 // runnable says why full cannot be executed, nil when it looks as if it can.
 func runnable(name, full string) error {
+	there, err := look(name, full)
+	if !there {
+		return cannot(codeNotFound, "%s: not found in the guest", name)
+	}
+	return err
+}
+
+// look says whether something is at full, and why that cannot be executed. Most places that are looked at have nothing: that
+// costs no sentence.
+func look(name, full string) (there bool, err error) {
 	var st unix.Stat_t
-	err := unix.Stat(full, &st)
+	err = unix.Stat(full, &st)
 	switch {
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR):
-		return cannot(codeNotFound, "%s: not found in the guest", name)
+		return false, nil
 	case err != nil:
-		return cannot(codeCannot, "%s: %v", name, reason(err))
+		return true, cannot(codeCannot, "%s: %v", name, reason(err))
 	case st.Mode&unix.S_IFMT == unix.S_IFDIR:
-		return cannot(codeCannot, "%s: is a directory", full)
+		return true, cannot(codeCannot, "%s: is a directory", full)
 	case st.Mode&unix.S_IFMT != unix.S_IFREG, st.Mode&0o111 == 0:
-		return cannot(codeCannot, "%s: not executable", full)
+		return true, cannot(codeCannot, "%s: not executable", full)
 	}
-	return nil
+	return true, nil
 }
 
 // forkFailed words what the kernel said to fork, chdir, setuid or exec of c.

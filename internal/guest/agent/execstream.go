@@ -19,16 +19,12 @@ const defaultStuckInput = 2 * time.Second
 // handleExec runs one command over an upgraded stream: 101, then frames both ways until FrameExit.
 func (s *Server) handleExec(w http.ResponseWriter, r *http.Request) {
 	var req guest.ExecRequest
-	if !readJSON(w, r, &req) {
+	conn, ok := hijackJSON(w, r, guest.UpgradeExec, &req)
+	if !ok {
 		return
 	}
 	if len(req.Argv) == 0 {
-		writeError(w, http.StatusBadRequest, vm.Errorf(vm.CodeInvalid, "exec without a command"))
-		return
-	}
-	conn, err := hijack(w, r, guest.UpgradeExec)
-	if err != nil {
-		writeError(w, http.StatusBadRequest, err)
+		conn.refuse(http.StatusBadRequest, vm.Errorf(vm.CodeInvalid, "exec without a command"))
 		return
 	}
 	j, err := s.startJob(req)

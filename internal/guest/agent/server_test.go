@@ -57,19 +57,29 @@ func TestRefusals(t *testing.T) {
 		name, method, path, body string
 		status                   int
 		code                     vm.Code
+		upgrade, says            string
 	}{
-		{"configure without an id", "POST", guest.PathConfigure, `{"hostname":"web"}`, 400, vm.CodeInvalid},
-		{"bad host name", "POST", guest.PathConfigure, `{"id":"x","hostname":"a b"}`, 400, vm.CodeInvalid},
-		{"bad network", "POST", guest.PathConfigure, `{"id":"x","hostname":"web","network":{"address":"10.0.0.1"}}`, 400, vm.CodeInvalid},
-		{"no JSON", "POST", guest.PathExec, `{`, 400, vm.CodeInvalid},
-		{"exec without a command", "POST", guest.PathExec, `{}`, 400, vm.CodeInvalid},
-		{"exec without an upgrade", "POST", guest.PathExec, `{"argv":["true"]}`, 400, vm.CodeInvalid},
-		{"bad power-off", "POST", guest.PathPowerOff, `"now"`, 400, vm.CodeInvalid},
+		{"configure without an id", "POST", guest.PathConfigure, `{"hostname":"web"}`, 400, vm.CodeInvalid, "", ""},
+		{"bad host name", "POST", guest.PathConfigure, `{"id":"x","hostname":"a b"}`, 400, vm.CodeInvalid, "", ""},
+		{"bad network", "POST", guest.PathConfigure, `{"id":"x","hostname":"web","network":{"address":"10.0.0.1"}}`, 400, vm.CodeInvalid, "", ""},
+		{"no JSON", "POST", guest.PathExec, `{`, 400, vm.CodeInvalid, guest.UpgradeExec, "JSON"},
+		{"exec without a command", "POST", guest.PathExec, `{}`, 400, vm.CodeInvalid, guest.UpgradeExec, "without a command"},
+		{"exec without an upgrade", "POST", guest.PathExec, `{"argv":["true"]}`, 400, vm.CodeInvalid, "", guest.UpgradeExec},
+		{"exec of unknown length", "POST", guest.PathExec, "", 400, vm.CodeInvalid, guest.UpgradeExec, "length"},
+		{"exec of endless length", "POST", guest.PathExec, strings.Repeat(" ", maxBody+1), 400, vm.CodeInvalid, guest.UpgradeExec, "length"},
+		{"bad power-off", "POST", guest.PathPowerOff, `"now"`, 400, vm.CodeInvalid, "", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			req, err := http.NewRequest(c.method, "http://guest"+c.path, strings.NewReader(c.body))
 			if err != nil {
 				t.Fatal(err)
+			}
+			if c.upgrade != "" {
+				req.Header.Set("Connection", "Upgrade")
+				req.Header.Set("Upgrade", c.upgrade)
+			}
+			if c.body == "" {
+				req.Body, req.ContentLength = io.NopCloser(strings.NewReader("{}")), -1
 			}
 			resp, err := clientOf(socket).Do(req)
 			if err != nil {
@@ -80,7 +90,7 @@ func TestRefusals(t *testing.T) {
 			if err := json.NewDecoder(resp.Body).Decode(&e); err != nil {
 				t.Fatal(err)
 			}
-			if resp.StatusCode != c.status || e.Code != string(c.code) || e.Message == "" {
+			if resp.StatusCode != c.status || e.Code != string(c.code) || e.Message == "" || !strings.Contains(e.Message, c.says) {
 				t.Errorf("%s: %+v", resp.Status, e)
 			}
 		})
