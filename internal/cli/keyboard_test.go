@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/creack/pty"
 	"golang.org/x/sys/unix"
 
 	"banger/internal/testhost"
@@ -142,6 +143,33 @@ func TestKeysAfterTheBackground(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestStoppedOnATerminal: who is stopped by a signal and brought back has the terminal as before, whatever its shell made of it.
+func TestStoppedOnATerminal(t *testing.T) {
+	_, env := sandbox(t)
+	mustRun(t, env, "vm", "run", "-d", "--name", "web")
+	cmd, tty, s := onTerminalRun(t, env, "sh", "-c", `set -m; stty -g >$HOME/before
+		banger vm exec -t --keep web sh -c 'stty -echo; echo begun; trap "stty size" WINCH; while :; do read line; echo "got <$line>"; done'
+		stty $(cat $HOME/before); echo stopped; read line; fg; echo "left $?"`)
+	s.wait(t, "begun\r\n")
+	if err := unix.Kill(onlyChild(t, cmd), unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	s.wait(t, "stopped\r\n")
+	pty.Setsize(tty, &pty.Winsize{Rows: 50, Cols: 132}) // it is not told of that while it is in the background
+	tty.WriteString("go\n")
+	waitFor(t, func() bool { return single(t, tty) })
+	s.wait(t, "50 132\r\n")
+	tty.WriteString("hello\r")
+	s.wait(t, "got <hello>\r\n")
+	if strings.Contains(strings.ReplaceAll(s.String(), "got <hello>", ""), "hello") {
+		t.Errorf("this side echoes what is typed: %q", s.String())
+	}
+	tty.WriteString("\x10\x11")
+	s.wait(t, "banger: detached; 'banger vm attach web 01a0b1c2d3e4' attaches again\r\n")
+	s.wait(t, "left 0\r\n")
+	wantExit(t, cmd, 0)
 }
 
 // onlyChild is the one process that a shell has begun.
