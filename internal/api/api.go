@@ -133,6 +133,12 @@ type SetRequest struct {
 	RemoveLabels []string          `json:"remove_labels,omitempty"` // keys; one that it has not is no error
 }
 
+// VMListed is what `vm list --json` prints of a VM.
+type VMListed struct {
+	vm.VMRecord
+	Pending []string `json:"pending,omitempty"` // as VMView has it
+}
+
 // VMView is what `vm show --json` prints: the record, and apart from it handles and what was just seen.
 type VMView struct {
 	vm.VMRecord

@@ -25,7 +25,8 @@ type VMSummary struct {
 	Restart string    `json:"restart,omitempty"` // as vm.VMSpec has it
 	Ports   []vm.Port `json:"ports,omitempty"`   // published
 
-	Silent time.Time `json:"silent_since,omitzero"` // as vm.Observed has it
+	Silent  time.Time `json:"silent_since,omitzero"` // as vm.Observed has it
+	Pending []string  `json:"pending,omitempty"`     // as VMView has it
 }
 
 // SummaryOf makes a VM's line.

@@ -30,13 +30,14 @@ func upgradeTo(w http.ResponseWriter, token string) (net.Conn, *guestConn) {
 		return nil, nil
 	}
 	io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: "+token+"\r\n\r\n")
-	return conn, &guestConn{guest.NewFrameReader(rw.Reader), guest.NewFrameWriter(conn), rw.Reader}
+	return conn, &guestConn{in: guest.NewFrameReader(rw.Reader), out: guest.NewFrameWriter(conn), raw: rw.Reader}
 }
 
 type guestConn struct {
-	in  *guest.FrameReader
-	out *guest.FrameWriter
-	raw io.Reader
+	in    *guest.FrameReader
+	out   *guest.FrameWriter
+	raw   io.Reader
+	times bool // it asked for the times of what it gets
 }
 
 func (f *fake) ssh(w http.ResponseWriter, r *http.Request) {

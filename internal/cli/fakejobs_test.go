@@ -42,6 +42,7 @@ type fakeJob struct {
 type fakeFrame struct {
 	kind guest.FrameType
 	p    []byte
+	when time.Time
 }
 
 // newJob makes a job. Their ids are of this form, counted.
@@ -97,7 +98,7 @@ type fakeStream struct {
 func (j *fakeJob) stream(kind guest.FrameType) io.Writer { return fakeStream{j, kind} }
 
 func (s fakeStream) Write(p []byte) (int, error) {
-	s.j.change(func() { s.j.frames = append(s.j.frames, fakeFrame{s.kind, slices.Clone(p)}) })
+	s.j.change(func() { s.j.frames = append(s.j.frames, fakeFrame{s.kind, slices.Clone(p), time.Now()}) })
 	return len(p), nil
 }
 
@@ -144,15 +145,23 @@ func (j *fakeJob) serve(g *guestConn, from int64, ended func()) guest.FrameType 
 		j.mu.Unlock()
 		skip := min(from, int64(len(frame.p)))
 		if from -= skip; skip < int64(len(frame.p)) {
-			g.out.Write(frame.kind, frame.p[skip:])
+			g.give(frame, skip)
 		}
 	}
+}
+
+// give passes on what is behind so many bytes of a frame, with its time where that was asked for.
+func (g *guestConn) give(f fakeFrame, skip int64) {
+	if g.times {
+		g.out.Write(guest.FrameTime, binary.BigEndian.AppendUint64(nil, uint64(f.when.UnixNano())))
+	}
+	g.out.Write(f.kind, f.p[skip:])
 }
 
 // tell says what a client is joined to, and where it begins.
 func (j *fakeJob) tell(g *guestConn, from int64) {
 	at := min(from, j.describe().Output)
-	b, _ := json.Marshal(guest.JobStarted{Job: j.id, At: &at})
+	b, _ := json.Marshal(guest.JobStarted{Job: j.id, At: &at, Times: j.req.Argv[len(j.req.Argv)-1] != "timeless"})
 	g.out.Write(guest.FrameStarted, b)
 }
 
@@ -255,16 +264,36 @@ func (f *fake) attach(w http.ResponseWriter, r *http.Request) {
 		}
 		return
 	}
+	g.times = req.Times
+	if req.Since != nil {
+		req.From = j.before(req.Since)
+	}
 	if !req.KeptOnly {
 		j.serve(g, req.From, func() {})
 		return
 	}
+	j.tell(g, req.From)
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for _, frame := range j.frames {
-		g.out.Write(frame.kind, frame.p)
+		if skip := min(req.From, int64(len(frame.p))); skip < int64(len(frame.p)) && (req.Until == nil || !frame.when.After(req.Until.Time(time.Now()))) {
+			g.give(frame, skip)
+		}
+		req.From -= min(req.From, int64(len(frame.p)))
 	}
 	g.out.Write(guest.FrameKept, nil)
+}
+
+// before is how much the job had written at a moment.
+func (j *fakeJob) before(m *guest.Moment) (n int64) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, f := range j.frames {
+		if f.when.Before(m.Time(time.Now())) {
+			n += int64(len(f.p))
+		}
+	}
+	return n
 }
 
 func (f *fake) signalJob(w http.ResponseWriter, r *http.Request) {

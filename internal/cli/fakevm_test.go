@@ -67,14 +67,38 @@ func (f *fake) set(r *vm.VMRecord, state vm.State) {
 	f.changed = make(chan struct{})
 }
 
-func (f *fake) list(w http.ResponseWriter, _ *http.Request) { answer(w, f.records()) }
+func (f *fake) list(w http.ResponseWriter, _ *http.Request) {
+	all := []api.VMListed{}
+	for _, r := range f.records() {
+		all = append(all, api.VMListed{VMRecord: r, Pending: f.pending(r)})
+	}
+	answer(w, all)
+}
 
 func (f *fake) summaries(w http.ResponseWriter, _ *http.Request) {
 	all := []api.VMSummary{}
 	for _, r := range f.records() {
-		all = append(all, api.SummaryOf(r))
+		s := api.SummaryOf(r)
+		s.Pending = f.pending(r)
+		all = append(all, s)
 	}
 	answer(w, all)
+}
+
+// pending are the words for what a VM that runs was launched without.
+func (f *fake) pending(r vm.VMRecord) (words []string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	had := f.launched[r.ID]
+	for word, differs := range map[string]bool{
+		api.PendingVCPU: had.VCPU != r.Spec.VCPU, api.PendingMemory: had.MemoryMiB != r.Spec.MemoryMiB, api.PendingDiskSize: had.DiskSize != r.Spec.DiskSize,
+	} {
+		if differs && r.State == vm.StateRunning {
+			words = append(words, word)
+		}
+	}
+	slices.Sort(words)
+	return words
 }
 
 func (f *fake) records() []vm.VMRecord {
@@ -181,14 +205,7 @@ func (f *fake) show(w http.ResponseWriter, r *http.Request) {
 		f.mu.Unlock()
 		v.Handles = vm.VMHandles{PID: 4711, LaunchedVCPU: had.VCPU, LaunchedMemoryMiB: had.MemoryMiB, LaunchedDiskSize: had.DiskSize}
 		v.Observed = vm.Observed{Alive: true, Ready: true, Accel: "tcg"}
-		for word, differs := range map[string]bool{
-			api.PendingVCPU: had.VCPU != v.Spec.VCPU, api.PendingMemory: had.MemoryMiB != v.Spec.MemoryMiB, api.PendingDiskSize: had.DiskSize != v.Spec.DiskSize,
-		} {
-			if differs {
-				v.Pending = append(v.Pending, word)
-			}
-		}
-		slices.Sort(v.Pending)
+		v.Pending = f.pending(*record)
 	}
 	answer(w, v)
 }

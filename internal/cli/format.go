@@ -17,7 +17,13 @@ type formatted struct {
 	api.VMSummary
 	Restart string  `json:"restart"`
 	Ports   portSet `json:"ports,omitempty"`
+	Pending wordSet `json:"pending,omitempty"`
 }
+
+// wordSet is words, in a template a list with commas.
+type wordSet []string
+
+func (s wordSet) String() string { return strings.Join(s, ", ") }
 
 // portSet is published ports, in a template a list with commas.
 type portSet []vm.Port
@@ -66,7 +72,7 @@ func unescape(s string) string {
 func writeEach(w io.Writer, line *template.Template, all []api.VMSummary) error {
 	var b bytes.Buffer
 	for _, r := range all {
-		if err := line.Execute(&b, formatted{r, cmp.Or(r.Restart, vm.RestartNo), r.Ports}); err != nil {
+		if err := line.Execute(&b, formatted{r, cmp.Or(r.Restart, vm.RestartNo), r.Ports, r.Pending}); err != nil {
 			return vm.Errorf(vm.CodeInvalid, "write VM %s: %w", r.Name, err).WithHint("see 'banger vm list --help' for the fields")
 		}
 		b.WriteByte('\n')

@@ -3,10 +3,15 @@ package cli
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/creack/pty"
 	"golang.org/x/sys/unix"
+
+	"banger/internal/testhost"
 )
 
 // TestLeaveWithoutInput: the same keys leave a command that gets nothing of the terminal, which is then as it was. Ctrl-C and
@@ -94,6 +99,108 @@ func TestLeaveWithoutInput(t *testing.T) {
 	mustRun(t, env, "vm", "signal", "web", "05", "INT")
 	s.wait(t, "over\r\n")
 	wantExit(t, cmd, 0)
+}
+
+// TestKeysAfterTheBackground: who was in the background and is brought back heeds the keys again, however it came there.
+// Of the two shells bash tells nothing to a command that it brings back and that ran meanwhile.
+func TestKeysAfterTheBackground(t *testing.T) {
+	testhost.Need(t, testhost.Bash)
+	_, env := sandbox(t)
+	mustRun(t, env, "vm", "run", "-d", "--name", "web")
+	mustRun(t, env, "vm", "exec", "-d", "web", "sh", "-c", "echo begun; exec sleep 1000")
+	for _, shell := range []string{"sh", "bash"} {
+		for _, tt := range []struct{ name, begin, stop string }{
+			{"stopped by a key", "banger vm attach web 01; bg", "\x1a"},
+			{"stopped by a signal", "banger vm attach web 01; bg", "STOP"},
+			{"begun there", "banger vm attach web 01 &", ""},
+		} {
+			t.Run(shell+", "+tt.name, func(t *testing.T) {
+				cmd, tty, s := onTerminalRun(t, env, shell, "-c", `set -m; before=$(stty -g); `+tt.begin+`
+					echo behind; read line; fg; echo "left $?$([ "$before" = "$(stty -g)" ] && echo " same")"`)
+				s.wait(t, "begun\r\n")
+				switch tt.stop {
+				case "":
+				case "STOP":
+					if err := unix.Kill(onlyChild(t, cmd), unix.SIGSTOP); err != nil {
+						t.Fatal(err)
+					}
+				default:
+					tty.WriteString(tt.stop)
+				}
+				s.wait(t, "behind\r\n")
+				pid := onlyChild(t, cmd)
+				waitFor(t, func() bool { return !reads(t, pid) }) // it has found out that the terminal is not its own
+				tty.WriteString("go\n")
+				waitFor(t, func() bool { return single(t, tty) && reads(t, pid) })
+				tty.WriteString("\x10\x11")
+				s.wait(t, "banger: detached; 'banger vm attach web 01a0b1c2d3e4' attaches again\r\n")
+				s.wait(t, "left 0")
+				wantExit(t, cmd, 0)
+				// A shell that finds the terminal as somebody left it who could not give it back may bring that back itself.
+				if tt.stop != "STOP" && !strings.Contains(s.String(), "left 0 same\r\n") {
+					t.Errorf("the terminal is not as it was: %q", s.String())
+				}
+			})
+		}
+	}
+}
+
+// TestStoppedOnATerminal: who is stopped by a signal and brought back has the terminal as before, whatever its shell made of it.
+func TestStoppedOnATerminal(t *testing.T) {
+	_, env := sandbox(t)
+	mustRun(t, env, "vm", "run", "-d", "--name", "web")
+	cmd, tty, s := onTerminalRun(t, env, "sh", "-c", `set -m; stty -g >$HOME/before
+		banger vm exec -t --keep web sh -c 'stty -echo; echo begun; trap "stty size" WINCH; while :; do read line; echo "got <$line>"; done'
+		stty $(cat $HOME/before); echo stopped; read line; fg; echo "left $?"`)
+	s.wait(t, "begun\r\n")
+	if err := unix.Kill(onlyChild(t, cmd), unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	s.wait(t, "stopped\r\n")
+	pty.Setsize(tty, &pty.Winsize{Rows: 50, Cols: 132}) // it is not told of that while it is in the background
+	tty.WriteString("go\n")
+	waitFor(t, func() bool { return single(t, tty) })
+	s.wait(t, "50 132\r\n")
+	tty.WriteString("hello\r")
+	s.wait(t, "got <hello>\r\n")
+	if strings.Contains(strings.ReplaceAll(s.String(), "got <hello>", ""), "hello") {
+		t.Errorf("this side echoes what is typed: %q", s.String())
+	}
+	tty.WriteString("\x10\x11")
+	s.wait(t, "banger: detached; 'banger vm attach web 01a0b1c2d3e4' attaches again\r\n")
+	s.wait(t, "left 0\r\n")
+	wantExit(t, cmd, 0)
+}
+
+// onlyChild is the one process that a shell has begun.
+func onlyChild(t *testing.T, shell *exec.Cmd) int {
+	t.Helper()
+	pid := strconv.Itoa(shell.Process.Pid)
+	b, err := os.ReadFile("/proc/" + pid + "/task/" + pid + "/children")
+	if err != nil {
+		t.Fatal(err)
+	}
+	child, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		t.Fatalf("the shell has not one child: %q", b)
+	}
+	return child
+}
+
+// reads says that a process waits in a read of its standard input.
+func reads(t *testing.T, pid int) bool {
+	t.Helper()
+	threads, err := filepath.Glob("/proc/" + strconv.Itoa(pid) + "/task/*/syscall")
+	if err != nil || len(threads) == 0 {
+		t.Fatalf("process %d has no threads: %v", pid, err)
+	}
+	for _, thread := range threads {
+		b, _ := os.ReadFile(thread) //nolint:gosec // a thread may have ended
+		if strings.HasPrefix(string(b), strconv.Itoa(unix.SYS_READ)+" 0x0 ") {
+			return true
+		}
+	}
+	return false
 }
 
 // single says that a terminal gives its keys one by one.

@@ -25,12 +25,15 @@ func newList(a *app) *cobra.Command {
 several values of one key any may hold.
 
 --format writes each VM by a Go template, with the fields ID, Name, State, Image, VMM, VCPU, MemoryMiB, Network, GuestIP, Ports,
-Restart, LastError, CreatedAt and Labels. In it \t is a tab and \n a new line; {{json .}} writes a VM, or a field of it, as JSON on
+Restart, LastError, CreatedAt, Labels and Pending. In it \t is a tab and \n a new line; {{json .}} writes a VM, or a field of it, as JSON on
 one line. --format json is --json.
 
 A VM is "running (guest silent for TIME)" when its machine runs, and its guest has not answered for ten seconds or more: it
 may have halted, hang, or be very busy. It is asked when somebody looks, so that a second look tells more; 'banger vm show'
-waits a second for the answer.`,
+waits a second for the answer.
+
+2* is what 'banger vm set' has given a VM that runs, and its machine gets at its next start: 'banger vm show' tells what it has.
+Pending (in JSON "pending") names all of that: vcpu, memory, disk-size.`,
 		Example: `  banger vm list
   banger vm list -q --filter state=running | xargs banger vm stop
   banger vm list --filter label=team=web
@@ -63,11 +66,11 @@ waits a second for the answer.`,
 		}
 		return a.with(cmd.Context(), true, func(ctx context.Context, c *client.Client, _ *progress) error {
 			if *asJSON {
-				records, err := c.VMs(ctx)
+				all, err := c.VMs(ctx)
 				if err != nil {
 					return err
 				}
-				return printJSON(a.out, slices.DeleteFunc(records, func(r vm.VMRecord) bool { return !selected.takes(api.SummaryOf(r)) }))
+				return printJSON(a.out, slices.DeleteFunc(all, func(r api.VMListed) bool { return !selected.takes(api.SummaryOf(r.VMRecord)) }))
 			}
 			found, err := c.Summaries(ctx)
 			if err != nil {
@@ -88,10 +91,19 @@ func vmTable(now time.Time, all []api.VMSummary) *table {
 	t := &table{}
 	t.row("NAME", "STATE", "IMAGE", "VMM", "CPU", "MEMORY", "IP", "CREATED")
 	for _, r := range all {
-		t.row(r.Name, stateWord(now, r), r.Image, orDash(r.VMM), strconv.Itoa(r.VCPU), formatSize(r.MemoryMiB*mib),
+		t.row(r.Name, stateWord(now, r), r.Image, orDash(r.VMM),
+			pendingMark(r, api.PendingVCPU, strconv.Itoa(r.VCPU)), pendingMark(r, api.PendingMemory, formatSize(r.MemoryMiB*mib)),
 			orDash(r.GuestIP), age(now, r.CreatedAt))
 	}
 	return t
+}
+
+// pendingMark marks what a VM's machine does not have yet.
+func pendingMark(r api.VMSummary, word, will string) string {
+	if slices.Contains(r.Pending, word) {
+		return will + "*"
+	}
+	return will
 }
 
 // stateWord tells of a removal or a clean-up that failed, and is tried again, why it did, of a restart why it is needed, and of a

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -18,7 +19,10 @@ type logs struct {
 	*app
 	follow bool
 	query  client.LogQuery
-	job    string // --exec
+
+	job          string // --exec
+	since, until *guest.Moment
+	times        bool
 }
 
 func newLogs(a *app) *cobra.Command {
@@ -30,9 +34,14 @@ func newLogs(a *app) *cobra.Command {
 With --daemon it is what the daemon noted about the VM, with times. With --exec it is what is kept of the output of a job
 ('banger vm jobs' lists them), stdout and stderr apart: as 'banger vm attach', but it only looks, whatever becomes of it.
 
---since goes with --daemon only. A console and a command's output are kept byte by byte as they came, without the times at
-which they did: of a console -n prints the last lines.`,
-		Example: "  banger vm logs web\n  banger vm logs -n 20 -f web\n  banger vm logs --daemon --since 10m web\n  banger vm logs -f --exec 3f2a web",
+--since goes with --daemon and --exec. A console is kept byte by byte as the VM's machine wrote it, without the times at which it
+did: -n prints its last lines.
+
+With --exec --since, --until and -t go by when the output came, and by the guest's clock as it was then: banger sets that when the
+guest boots, after a resume, and when a daemon takes the VM over. A span as 10m is one before the guest's now. The times are exact
+to a millisecond, and coarser for a command that has written at very many different times: rather too much is printed then than
+too little. Where some of the output that may be younger is not kept any more, that is told on stderr, as "[n bytes dropped]".`,
+		Example: "  banger vm logs web\n  banger vm logs -n 20 -f web\n  banger vm logs --daemon --since 10m web\n  banger vm logs -f --exec 3f2a web\n  banger vm logs -t --exec 3f2a --since 10m web",
 		Args:    exactly("NAME"),
 
 		ValidArgsFunction: a.completeVMs(1),
@@ -44,7 +53,9 @@ which they did: of a console -n prints the last lines.`,
 	cmd.Flags().Bool("console", false, "print the console, as without these flags")
 	cmd.Flags().BoolVar(&l.query.Daemon, "daemon", false, "print what the daemon noted about the VM")
 	cmd.Flags().StringVar(&l.job, "exec", "", "print what the `JOB` wrote")
-	since := cmd.Flags().String("since", "", "with --daemon: print only what is younger than `TIME`, as 10m or 2006-01-02T15:04:05Z")
+	since := cmd.Flags().String("since", "", "with --daemon, --exec: print only what is younger than `TIME`, as 10m or 2006-01-02T15:04:05Z")
+	until := cmd.Flags().String("until", "", "with --exec: print only what is not younger than `TIME`")
+	cmd.Flags().BoolVarP(&l.times, "timestamps", "t", false, "with --exec: print before each line when it came")
 	cmd.MarkFlagsMutuallyExclusive("console", "daemon", "exec")
 	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
 		changed := cmd.Flags().Changed
@@ -53,14 +64,27 @@ which they did: of a console -n prints the last lines.`,
 			return usage(cmd, "--exec: missing JOB")
 		case changed("exec") && tail.lines >= 0:
 			return usage(cmd, "--exec and --tail contradict each other: of a job all is printed that is kept")
-		case changed("since") && changed("exec"):
-			return usage(cmd, "--since and --exec contradict each other: a command's output is kept without times; 'banger vm attach --new' prints only what comes")
-		case changed("since") && !l.query.Daemon:
-			return usage(cmd, "--since needs --daemon: a console is kept without times; -n prints its last lines")
-		case changed("since"):
-			if l.query.Since, err = parseSince(time.Now(), *since); err != nil {
+		case changed("since") && !l.query.Daemon && l.job == "":
+			return usage(cmd, "--since needs --daemon or --exec: a console is kept without times; -n prints its last lines")
+		case changed("until") && l.job == "":
+			return usage(cmd, "--until needs --exec")
+		case changed("until") && l.follow:
+			return usage(cmd, "--until and --follow contradict each other")
+		case l.times && !l.query.Daemon && l.job == "": // what the daemon noted has times in it
+			return usage(cmd, "--timestamps needs --exec: a console is kept without times")
+		}
+		if changed("since") {
+			if l.since, err = parseMoment(*since); err != nil {
 				return usage(cmd, "--since %w", err)
 			}
+		}
+		if changed("until") {
+			if l.until, err = parseMoment(*until); err != nil {
+				return usage(cmd, "--until %w", err)
+			}
+		}
+		if l.since != nil && l.query.Daemon {
+			l.query.Since = l.since.Time(time.Now())
 		}
 		l.query.Follow, l.query.Tail = l.follow, tail.lines
 		return a.with(cmd.Context(), true, func(ctx context.Context, c *client.Client, _ *progress) error {
@@ -73,15 +97,15 @@ which they did: of a console -n prints the last lines.`,
 	return cmd
 }
 
-// parseSince reads a moment, or how long before now it was.
-func parseSince(now time.Time, s string) (time.Time, error) {
+// parseMoment reads a moment, or how long before now it was.
+func parseMoment(s string) (*guest.Moment, error) {
 	if d, err := time.ParseDuration(s); err == nil && d >= 0 {
-		return now.Add(-d), nil
+		return &guest.Moment{Ago: d}, nil
 	}
 	if t, err := time.Parse(time.RFC3339, s); err == nil {
-		return t, nil
+		return &guest.Moment{At: &t}, nil
 	}
-	return time.Time{}, fmt.Errorf("%q: it must be a span as 10m or 1h30m, or a moment as 2006-01-02T15:04:05Z", s)
+	return nil, fmt.Errorf("%q: it must be a span as 10m or 1h30m, or a moment as 2006-01-02T15:04:05Z", s)
 }
 
 func (l logs) print(ctx context.Context, c *client.Client, name string) error {
@@ -99,13 +123,23 @@ func (l logs) print(ctx context.Context, c *client.Client, name string) error {
 
 // exec prints what a job wrote. Its status is not ours.
 func (l logs) exec(ctx context.Context, c *client.Client, name string) error {
-	conn, err := c.Attach(ctx, name, guest.AttachRequest{Job: l.job, KeptOnly: !l.follow, Watch: true})
+	conn, err := c.Attach(ctx, name, guest.AttachRequest{Job: l.job, KeptOnly: !l.follow, Watch: true, Since: l.since, Until: l.until, Times: l.times})
 	if err != nil {
 		return err
 	}
-	_, err = guest.RunExec(ctx, conn, guest.Stdio{Out: l.out, Err: l.err, Dropped: func(n uint64) {
+	stdio := guest.Stdio{Out: l.out, Err: l.err, Times: l.times || l.since != nil || l.until != nil, Dropped: func(n uint64) {
 		fmt.Fprintf(l.err, "[%d bytes dropped]\n", n)
-	}})
+	}}
+	if l.times {
+		var when time.Time
+		stdio.When = func(t time.Time) { when = t }
+		stdio.Out, stdio.Err = &stamped{w: l.out, when: &when}, &stamped{w: l.err, when: &when}
+	}
+	_, err = guest.RunExec(ctx, conn, stdio)
+	if errors.Is(err, guest.ErrNoTimes) {
+		return vm.Errorf(vm.CodeUnavailable, "the agent in VM %s is that of an older banger, which does not know when output came", name).
+			WithHint("without --since, --until and -t all that is kept is printed; banger vm restart %s gives it this one's agent, and ends its jobs", name)
+	}
 	if vm.CodeOf(err) == vm.CodeUnavailable {
 		return vm.Errorf(vm.CodeUnavailable, "VM %s: %w", name, err)
 	}

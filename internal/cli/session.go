@@ -184,16 +184,25 @@ func (a *app) rawTerminal() (resize <-chan guest.Size, restore func(), err error
 	if err != nil {
 		return nil, nil, vm.Errorf(vm.CodeInternal, "switch the terminal to raw mode: %w", err)
 	}
-	changed := make(chan os.Signal, 1)
+	changed, back := make(chan os.Signal, 1), make(chan os.Signal, 1)
 	signal.Notify(changed, syscall.SIGWINCH)
+	signal.Notify(back, syscall.SIGCONT)
 	done := make(chan struct{})
 	sizes := make(chan guest.Size, 1)
+	var mu sync.Mutex
+	over := false
 	go func() {
 		for {
 			select {
 			case <-done:
 				return
 			case <-changed:
+			case <-back: // its shell made the terminal its own, and of a change of size it was not told
+				mu.Lock()
+				if !over && foreground(fd) {
+					_, _ = term.MakeRaw(fd)
+				}
+				mu.Unlock()
 			}
 			cols, rows, err := term.GetSize(fd)
 			if err != nil {
@@ -209,6 +218,10 @@ func (a *app) rawTerminal() (resize <-chan guest.Size, restore func(), err error
 	return sizes, sync.OnceFunc(func() {
 		close(done)
 		signal.Stop(changed)
+		signal.Stop(back)
+		mu.Lock()
+		defer mu.Unlock()
+		over = true
 		_ = term.Restore(fd, state)
 	}), nil
 }

@@ -62,6 +62,39 @@ var (
 	}
 )
 
+// jobIDs are ids of jobs in a document, and those that they go by today: what is typed names them.
+type jobIDs map[string]string
+
+var (
+	jobID      = regexp.MustCompile(`\b[0-9a-f]{12}\b`)
+	jobIDBegin = regexp.MustCompile(`\b[0-9a-f]{4,12}\b`)
+)
+
+// learn finds the ids of an output in the one that was known, and returns it with those of the document.
+func (ids jobIDs) learn(known, out string) string {
+	was, is := jobID.FindAllString(known, -1), jobID.FindAllString(out, -1)
+	if len(was) != len(is) {
+		return out
+	}
+	for i := range is {
+		ids[was[i]] = is[i]
+		out = strings.ReplaceAll(out, is[i], was[i])
+	}
+	return out
+}
+
+// today is a command with the ids, or beginnings of them, that it has to be typed with.
+func (ids jobIDs) today(command string) string {
+	return jobIDBegin.ReplaceAllStringFunc(command, func(word string) string {
+		for was, is := range ids {
+			if strings.HasPrefix(was, word) {
+				return is[:len(word)]
+			}
+		}
+		return word
+	})
+}
+
 // same says whether two outputs differ only in what differs from one run to the next.
 func same(a, b string) bool { return steady(a) == steady(b) }
 
@@ -85,6 +118,25 @@ func TestDocument(t *testing.T) {
 	}
 	if k := strings.Join(known, "; "); k != "one=old\nolder; two=; three=" {
 		t.Errorf("%q", k)
+	}
+}
+
+func TestJobIDs(t *testing.T) {
+	ids := jobIDs{}
+	if got := ids.learn("2f8c231f5c82", "0123456789ab\n"); got != "2f8c231f5c82\n" {
+		t.Errorf("an output becomes %q", got)
+	}
+	if got := ids.learn("", "ba9876543210\n"); got != "ba9876543210\n" {
+		t.Errorf("an output with a new id becomes %q", got)
+	}
+	for typed, want := range map[string]string{
+		"banger vm attach web 2f8c; echo $?": "banger vm attach web 0123; echo $?",
+		"banger vm signal web 2f8c231f5c82":  "banger vm signal web 0123456789ab",
+		"echo 2f8d face":                     "echo 2f8d face",
+	} {
+		if got := ids.today(typed); got != want {
+			t.Errorf("%q is typed as %q, want %q", typed, got, want)
+		}
 	}
 }
 

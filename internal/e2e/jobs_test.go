@@ -99,6 +99,38 @@ func TestJobs(t *testing.T) {
 		}
 		b.fails(127, "no-such", in("-d", "web", "--", "no-such")...)
 	})
+	t.Run("by when it came", func(t *testing.T) {
+		b := b.with(t)
+		id := strings.TrimSpace(b.ok(in("-d", "web", "--", "sh", "-c", "echo old; echo err >&2; until [ -e /tmp/enough-t ]; do sleep 0.1; done; echo new")...))
+		b.untilJob("web", id, "writing", func(j guest.Job) bool { return j.Output == 8 })
+		between := strings.TrimSpace(b.ok("vm", "exec", "web", "--", "date", "-u", "+%FT%T.%NZ")) // by the guest's clock
+		enough(b, "t")
+		b.untilJob("web", id, "over", func(j guest.Job) bool { return j.State == guest.JobExited })
+		for _, tt := range []struct {
+			flags []string
+			want  string
+		}{
+			{[]string{"--since", between}, "new\n"}, {[]string{"--until", between}, "old\n"}, {[]string{"--since", "1h"}, "old\nnew\n"},
+			{[]string{"-f", "--since", between}, "new\n"}, {[]string{"--since", "0s"}, ""},
+		} {
+			if got, _, code := b.run(nil, append(append([]string{"vm", "logs", "--exec", id}, tt.flags...), "web")...); got != tt.want || code != 0 {
+				t.Errorf("%q: %q, want %q; exit code %d", tt.flags, got, tt.want, code)
+			}
+		}
+		var times []time.Time
+		for line := range strings.Lines(b.ok("vm", "logs", "-t", "--exec", id, "web")) {
+			when, text, _ := strings.Cut(line, " ")
+			at, err := time.Parse(time.RFC3339, when)
+			if err != nil || text != []string{"old\n", "new\n"}[min(len(times), 1)] {
+				t.Errorf("%q: %v", line, err)
+			}
+			times = append(times, at)
+		}
+		mid, err := time.Parse(time.RFC3339, between)
+		if err != nil || len(times) != 2 || times[0].After(mid) || times[1].Before(mid) || time.Since(times[0]).Abs() > 5*time.Minute {
+			t.Errorf("times %s, and in between it was %s; %v", times, between, err)
+		}
+	})
 	t.Run("a client is killed", func(t *testing.T) {
 		b := b.with(t)
 		cmd := b.command(in("web", "--", "sh", "-c", counts, "k")...)

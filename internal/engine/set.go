@@ -91,10 +91,11 @@ func cancelRestart(r *vm.VMRecord) bool {
 // Pending are those of api's Pending words of which a VM's machine has what was in its spec when it was launched, and from its
 // next start on what is there now.
 func (e *Engine) Pending(r vm.VMRecord) []string {
-	if !e.vmAlive(r) {
+	words := differing(e.launched(r.ID, r.Spec), r.Spec)
+	if len(words) == 0 || !e.vmAlive(r) { // in this order: a list asks of each VM, and it is seldom so
 		return nil
 	}
-	return differing(e.launched(r.ID, r.Spec), r.Spec)
+	return words
 }
 
 // launched is a spec with what the VM's machine was launched with. What is not known of it, since its scratch file was lost, or

@@ -23,6 +23,8 @@ type Stdio struct {
 	Signals  <-chan string // names as "SIGINT"
 
 	Started func(JobStarted)   // called when the process exists; Job is "" where the agent knows none
+	Times   bool               // times were asked for: an agent that does not know them is ErrNoTimes, before any output
+	When    func(time.Time)    // called before output that came at another time than what is before it
 	Dropped func(bytes uint64) // called where so much output is missing, since it is not kept any more
 	Unheard func()             // called where the guest cannot be told that the client leaves: input is stuck before it
 	Detach  <-chan struct{}    // closed when the client leaves the command, which goes on: then the error is ErrDetached
@@ -30,6 +32,9 @@ type Stdio struct {
 
 // ErrDetached says that the client left a command that goes on.
 var ErrDetached = errors.New("detached")
+
+// ErrNoTimes says that an agent of before does not know when output came.
+var ErrNoTimes = errors.New("the agent in the guest keeps no times")
 
 // Size is that of a terminal, in characters.
 type Size struct{ Rows, Cols uint16 }
@@ -102,6 +107,10 @@ func receive(in *FrameReader, s Stdio) (ExecExit, error) {
 			err = deliver(s.Err, payload, "error output")
 		case FrameStarted:
 			err = started(s, payload)
+		case FrameTime:
+			if s.When != nil && len(payload) == 8 {
+				s.When(time.Unix(0, int64(binary.BigEndian.Uint64(payload))))
+			}
 		case FrameDropped:
 			if s.Dropped != nil && len(payload) == 8 {
 				s.Dropped(binary.BigEndian.Uint64(payload))
@@ -135,6 +144,9 @@ func started(s Stdio, payload []byte) error {
 	}
 	if s.Started != nil {
 		s.Started(j)
+	}
+	if s.Times && !j.Times {
+		return ErrNoTimes
 	}
 	return nil
 }

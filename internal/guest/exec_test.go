@@ -3,6 +3,7 @@ package guest
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"io"
@@ -212,19 +213,37 @@ func TestRunExecLeaves(t *testing.T) {
 	}
 }
 
+// Who asked for times gets nothing of an agent that ignored it, and would have it all for what came since.
+func TestNoTimes(t *testing.T) {
+	for started, want := range map[string]error{`{"job":"0123456789ab","times":true}`: nil, `{"job":"0123456789ab"}`: ErrNoTimes, "": ErrNoTimes} {
+		var in, out bytes.Buffer
+		w := NewFrameWriter(&in)
+		_ = w.Write(FrameStarted, []byte(started))
+		_ = w.Write(FrameTime, binary.BigEndian.AppendUint64(nil, 1_500_000_000))
+		_ = w.Write(FrameStdout, []byte("old"))
+		_ = w.Write(FrameKept, nil)
+		var when time.Time
+		_, err := receive(NewFrameReader(&in), Stdio{Out: &out, Times: true, When: func(t time.Time) { when = t }})
+		if !errors.Is(err, want) || (out.String() == "old") != (want == nil) || when.Equal(time.Unix(1, 500_000_000)) != (want == nil) {
+			t.Errorf("started as %q: %v, output %q of %s", started, err, out.String(), when)
+		}
+	}
+}
+
 // FuzzReceive: whatever a guest sends, the client comes to an end, and what it is told has the form it should.
 func FuzzReceive(f *testing.F) {
 	var b bytes.Buffer
 	w := NewFrameWriter(&b)
 	_ = w.Write(FrameStarted, []byte(`{"job":"0123456789ab"}`))
 	_ = w.Write(FrameStdout, []byte("hello"))
+	_ = w.Write(FrameTime, []byte{0x80, 0, 0, 0, 0, 0, 0, 0})
 	_ = w.Write(FrameDropped, []byte{0, 0, 0, 0, 0, 0, 1, 2})
 	_ = w.Write(FrameKept, nil)
 	f.Add(b.Bytes())
 	f.Add([]byte{19, 0, 0, 0, 1, '{'})
 	f.Add([]byte{20, 0, 0, 0, 3, 1, 2, 3, 18, 0, 0, 0, 2, '{', '}'})
 	f.Fuzz(func(t *testing.T, in []byte) {
-		exit, err := receive(NewFrameReader(bytes.NewReader(in)), Stdio{Out: io.Discard, Err: io.Discard, Dropped: func(uint64) {}, Started: func(j JobStarted) {
+		exit, err := receive(NewFrameReader(bytes.NewReader(in)), Stdio{Out: io.Discard, Err: io.Discard, Dropped: func(uint64) {}, When: func(time.Time) {}, Started: func(j JobStarted) {
 			if j.Job != Plain(j.Job) {
 				t.Errorf("a job called %q", j.Job)
 			}

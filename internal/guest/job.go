@@ -26,6 +26,22 @@ type JobStarted struct {
 	Job string `json:"job"` // its id
 	// At is how many bytes of the job's output, both streams together, are before what follows. nil: an agent that does not tell.
 	At *int64 `json:"at,omitempty"`
+	// Times is that the agent knows when output came, and has heeded Since, Until and Times. An older one does not even say no.
+	Times bool `json:"times,omitempty"`
+}
+
+// Moment is one of the guest's clock.
+type Moment struct {
+	At  *time.Time    `json:"at,omitempty"`
+	Ago time.Duration `json:"ago_ns,omitempty"` // before its now; where At is nil
+}
+
+// Time is the moment, by a clock that says now.
+func (m Moment) Time(now time.Time) time.Time {
+	if m.At == nil {
+		return now.Add(-m.Ago)
+	}
+	return *m.At
 }
 
 // AttachRequest joins a client to a job: FrameStarted, what was kept of its output, what it writes from then on, and its exit.
@@ -35,9 +51,16 @@ type AttachRequest struct {
 	// KeptOnly ends the stream behind what was kept. With it the client only looks: it is nobody whose leaving matters.
 	KeptOnly bool `json:"kept_only,omitempty"`
 	// Watch has the client only look as well, but follow.
-	Watch bool   `json:"watch,omitempty"`
-	Rows  uint16 `json:"rows,omitempty"` // of its terminal, where it has one
-	Cols  uint16 `json:"cols,omitempty"`
+	Watch bool `json:"watch,omitempty"`
+
+	// Since leaves out what came before, as From does, and Until ends the stream before the first that came later, of what was
+	// written when the client came. Times has FrameTime before what came at another time than what is before it.
+	Since *Moment `json:"since,omitempty"`
+	Until *Moment `json:"until,omitempty"`
+	Times bool    `json:"times,omitempty"`
+
+	Rows uint16 `json:"rows,omitempty"` // of its terminal, where it has one
+	Cols uint16 `json:"cols,omitempty"`
 }
 
 // SignalRequest sends a job's process group a signal.

@@ -31,9 +31,9 @@ func (c *Client) Shutdown(ctx context.Context) error {
 }
 
 // VMs lists all VMs.
-func (c *Client) VMs(ctx context.Context) (records []vm.VMRecord, err error) {
-	err = c.json(ctx, "listing VMs", http.MethodGet, api.PathVMs, nil, &records)
-	return records, err
+func (c *Client) VMs(ctx context.Context) (all []api.VMListed, err error) {
+	err = c.json(ctx, "listing VMs", http.MethodGet, api.PathVMs, nil, &all)
+	return all, err
 }
 
 // Summaries returns a few words of every VM.

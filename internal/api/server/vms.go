@@ -42,15 +42,15 @@ type waitInput struct {
 
 func (s *server) vmRoutes(h huma.API) {
 	e := s.Engine
-	huma.Register(h, op("GET", api.PathVMs, "vm-list", "List VMs"), func(ctx context.Context, _ *empty) (*body[[]vm.VMRecord], error) {
-		return answer(s.records(ctx))
+	huma.Register(h, op("GET", api.PathVMs, "vm-list", "List VMs"), func(ctx context.Context, _ *empty) (*body[[]api.VMListed], error) {
+		return answer(s.listed(ctx))
 	})
 	huma.Register(h, op("GET", api.PathSummary, "vm-summaries", "List VMs, a few words of each"), func(ctx context.Context, _ *empty) (*body[[]api.VMSummary], error) {
 		records, err := e.Store.SharedVMs(ctx)
 		all := make([]api.VMSummary, 0, len(records))
 		for _, r := range records {
 			s := api.SummaryOf(e.Seen(r))
-			s.Silent = e.Silent(ctx, r, 0)
+			s.Silent, s.Pending = e.Silent(ctx, r, 0), e.Pending(r)
 			all = append(all, s)
 		}
 		return answer(all, err)
@@ -145,12 +145,13 @@ func (s *server) vmRoutes(h huma.API) {
 		})
 }
 
-func (s *server) records(ctx context.Context) ([]vm.VMRecord, error) {
+func (s *server) listed(ctx context.Context) ([]api.VMListed, error) {
 	records, err := s.Engine.Store.VMs(ctx)
-	for i, r := range records {
-		records[i] = s.Engine.Seen(r)
+	all := make([]api.VMListed, 0, len(records))
+	for _, r := range records {
+		all = append(all, api.VMListed{VMRecord: s.Engine.Seen(r), Pending: s.Engine.Pending(r)})
 	}
-	return records, err
+	return all, err
 }
 
 // lookWait is how long one VM's guest is given to show that it lives. A list waits for none.

@@ -73,7 +73,7 @@ func writeJSONFrame(frames *guest.FrameWriter, kind guest.FrameType, v any) erro
 func (c *client) serve() {
 	heard := make(chan struct{})
 	at := c.reader.at // nobody else reads there
-	if writeJSONFrame(c.frames, guest.FrameStarted, guest.JobStarted{Job: c.job.id, At: &at}) != nil {
+	if writeJSONFrame(c.frames, guest.FrameStarted, guest.JobStarted{Job: c.job.id, At: &at, Times: true}) != nil {
 		_ = c.conn.Close()
 	}
 	go func() {
@@ -89,6 +89,7 @@ func (c *client) serve() {
 
 // send passes on what the job writes, to its end or the reader's.
 func (c *client) send() error {
+	var told time.Time
 	for {
 		out, dropped := c.reader.next()
 		var err error
@@ -96,6 +97,12 @@ func (c *client) send() error {
 		case dropped > 0:
 			err = c.frames.Write(guest.FrameDropped, binary.BigEndian.AppendUint64(nil, uint64(dropped)))
 		case len(out.data) > 0:
+			if when := c.reader.when; !when.Equal(told) { // never where none are asked for
+				told = when
+				if err := c.frames.Write(guest.FrameTime, binary.BigEndian.AppendUint64(nil, uint64(told.UnixNano()))); err != nil {
+					return err
+				}
+			}
 			err = c.frames.Write(out.stream, out.data)
 		default:
 			return c.sendEnd()

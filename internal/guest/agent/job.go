@@ -100,10 +100,9 @@ type client struct {
 
 // attach adds a client, who gets what was written from an offset on.
 func (j *job) attach(conn net.Conn, req guest.AttachRequest) *client {
-	looks := req.Watch || req.KeptOnly
 	c := &client{
-		job: j, conn: conn, frames: guest.NewFrameWriter(conn), watch: looks,
-		reader: j.journal.follow(req.From, req.KeptOnly, looks),
+		job: j, conn: conn, frames: guest.NewFrameWriter(conn), watch: req.Watch || req.KeptOnly,
+		reader: j.journal.attach(req),
 	}
 	if c.watch {
 		return c

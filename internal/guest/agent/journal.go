@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 	"sync"
+	"time"
 
 	"banger/internal/guest"
 )
@@ -13,16 +14,18 @@ import (
 // the oldest is dropped.
 type journal struct {
 	budget *budget
+	now    func() time.Time
 
-	mu      sync.Mutex
-	changed *sync.Cond
-	chunks  []chunk // the first begins at begin
-	begin   int64   // offset of the oldest byte kept
-	end     int64   // bytes ever written
-	size    int     // what chunks cost
-	closed  bool    // nothing comes any more
-	over    bool    // nobody will ask for it any more: it is dropped when the last reader has left
-	readers map[*reader]struct{}
+	mu       sync.Mutex
+	changed  *sync.Cond
+	chunks   []chunk  // the first begins at begin
+	begin    int64    // offset of the oldest byte kept
+	end      int64    // bytes ever written
+	size     int      // what chunks cost
+	arrivals arrivals // beside that
+	closed   bool     // nothing comes any more
+	over     bool     // nobody will ask for it any more: it is dropped when the last reader has left
+	readers  map[*reader]struct{}
 }
 
 type chunk struct {
@@ -41,10 +44,13 @@ type reader struct {
 	until int64 // it ends there; -1 = with the journal
 	looks bool  // no writer waits for it
 	left  bool
+
+	times bool      // what came at another time comes apart
+	when  time.Time // of what it got last
 }
 
 func newJournal(b *budget) *journal {
-	j := &journal{budget: b, readers: map[*reader]struct{}{}}
+	j := &journal{budget: b, now: time.Now, arrivals: arrivals{grain: firstGrain}, readers: map[*reader]struct{}{}}
 	j.changed = sync.NewCond(&j.mu)
 	return j
 }
@@ -75,10 +81,10 @@ func (j *journal) append(t guest.FrameType, p []byte) {
 		j.chunks[last].data = append(j.chunks[last].data, p...) // readers hold what is before, which stays
 		cost -= chunkCost
 	} else {
-		j.chunks = append(j.chunks, chunk{j.end, t, append([]byte(nil), p...)})
+		j.chunks = append(j.chunks, chunk{at: j.end, stream: t, data: append([]byte(nil), p...)})
 	}
 	j.size += cost
-	j.budget.take(cost)
+	j.budget.take(cost + j.arrivals.add(j.end, j.now())*markCost)
 	j.end += int64(len(p))
 	j.changed.Broadcast()
 }
@@ -107,7 +113,7 @@ func (j *journal) dropFirst() {
 	j.chunks[0] = chunk{} // for the collector
 	j.chunks = j.chunks[1:]
 	j.size -= cost
-	j.budget.give(cost)
+	j.budget.give(cost + j.arrivals.drop(j.begin)*markCost)
 }
 
 // close says that nothing comes any more.
@@ -129,6 +135,10 @@ func (j *journal) forget() {
 func (j *journal) dropOver() {
 	for j.over && len(j.readers) == 0 && len(j.chunks) > 0 {
 		j.dropFirst()
+	}
+	if j.over && len(j.chunks) == 0 {
+		j.budget.give(len(j.arrivals.list) * markCost)
+		j.arrivals.list = nil
 	}
 }
 
@@ -159,6 +169,28 @@ func (j *journal) follow(from int64, keptOnly, looks bool) *reader {
 	return r
 }
 
+// attach makes the reader that a client asks for.
+func (j *journal) attach(req guest.AttachRequest) *reader {
+	r := j.follow(req.From, req.KeptOnly, req.KeptOnly || req.Watch)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	r.times = req.Times
+	now := j.now()
+	if req.Since != nil {
+		from := j.arrivals.since(req.Since.Time(now))
+		if from < 0 {
+			from = j.end
+		}
+		r.at = max(r.at, from)
+	}
+	if req.Until != nil {
+		if to := j.arrivals.until(req.Until.Time(now)); to >= 0 {
+			r.until = to
+		}
+	}
+	return r
+}
+
 // next waits for what comes next: bytes of one stream, at most a frame of them, or so many that are not kept any more. At
 // the end, and after leave, it returns neither.
 func (r *reader) next() (c chunk, dropped int64) {
@@ -183,6 +215,12 @@ func (r *reader) next() (c chunk, dropped int64) {
 			if c = r.here(); r.until >= 0 {
 				c.data = c.data[:min(int64(len(c.data)), r.until-r.at)]
 			}
+			if r.times {
+				var next int64
+				if r.when, next = j.arrivals.of(r.at); next > 0 {
+					c.data = c.data[:min(int64(len(c.data)), next-r.at)]
+				}
+			}
 			r.at += int64(len(c.data))
 			j.changed.Broadcast() // a writer may wait for that
 			return c, 0
@@ -201,7 +239,7 @@ func (r *reader) here() chunk {
 		i-- // within the one before
 	}
 	c := r.j.chunks[i]
-	return chunk{r.at, c.stream, c.data[r.at-c.at:]}
+	return chunk{at: r.at, stream: c.stream, data: c.data[r.at-c.at:]}
 }
 
 // leave ends the reader, and whoever waits for it or in it.
