@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"banger/internal/act"
+	"banger/internal/host/file"
 	"banger/internal/inventory"
 	"banger/internal/vm"
 )
@@ -88,7 +89,7 @@ func (l *Library) remove(ctx context.Context, dir string) error {
 	}
 	err = act.Do(ctx, "vmm.remove", func() error { return os.Rename(dir, filepath.Join(staging, filepath.Base(dir))) })
 	if err == nil {
-		err = syncDir(filepath.Dir(dir))
+		err = file.SyncDir(filepath.Dir(dir))
 	}
 	return errors.Join(err, act.Do(context.WithoutCancel(ctx), "staging.remove", func() error { return os.RemoveAll(staging) })) // or Reconcile does
 }

@@ -14,6 +14,7 @@ import (
 
 	"banger/internal/act"
 	"banger/internal/api"
+	"banger/internal/host/file"
 	"banger/internal/vm"
 )
 
@@ -163,12 +164,12 @@ func (l *Library) fetch(ctx context.Context, r api.InstallRequest, from, shown s
 	return l.installed(rec.Version), nil
 }
 
-func writeRecord(file string, r record) error {
+func writeRecord(path string, r record) error {
 	b, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return err
 	}
-	return errors.Join(writeFile(file, append(b, '\n')), syncDir(filepath.Dir(file)))
+	return errors.Join(file.WriteNew(path, append(b, '\n')), file.SyncDir(filepath.Dir(path)))
 }
 
 // versionIn has the programs say which version they are: both the same, the one that is wanted, and one that is of use.
@@ -239,5 +240,5 @@ func (l *Library) publish(ctx context.Context, staging, out string, r record) er
 			return err
 		}
 	}
-	return errors.Join(syncDir(filepath.Dir(dst)), syncDir(l.Dir))
+	return errors.Join(file.SyncDir(filepath.Dir(dst)), file.SyncDir(l.Dir))
 }

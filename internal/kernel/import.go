@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"banger/internal/act"
+	"banger/internal/host/file"
 	"banger/internal/vm"
 )
 
@@ -173,10 +174,10 @@ func (l *Library) assemble(ctx context.Context, staging, out string, k *vm.Kerne
 	if err != nil {
 		return err
 	}
-	if err := act.Do(ctx, "staging.description", func() error { return writeSynced(filepath.Join(out, fileRecord), append(record, '\n')) }); err != nil {
+	if err := act.Do(ctx, "staging.description", func() error { return file.WriteNew(filepath.Join(out, fileRecord), append(record, '\n')) }); err != nil {
 		return err
 	}
-	return syncDir(out)
+	return file.SyncDir(out)
 }
 
 // publish moves a whole kernel to its name. One of the same digest stays; one that is damaged is replaced.
@@ -201,7 +202,7 @@ func (l *Library) publish(ctx context.Context, staging, out, digest string) erro
 	if err != nil && l.check(digest) != nil { // unless another import was quicker
 		return err
 	}
-	return syncDir(l.Dir)
+	return file.SyncDir(l.Dir)
 }
 
 // findRelease takes the release out of the banner in a kernel ("Linux version RELEASE (…").

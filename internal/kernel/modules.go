@@ -18,6 +18,7 @@ import (
 
 	"github.com/Microsoft/hcsshim/ext4/tar2ext4"
 
+	"banger/internal/host/file"
 	"banger/internal/vm"
 )
 
@@ -80,16 +81,16 @@ func writeBoot(dir string, t *tree) error {
 			if err != nil {
 				return err
 			}
-			if err := writeSynced(filepath.Join(dir, path.Base(f)), content); err != nil {
+			if err := file.WriteNew(filepath.Join(dir, path.Base(f)), content); err != nil {
 				return err
 			}
 			list.WriteString(path.Base(f) + "\n")
 		}
-		if err := writeSynced(filepath.Join(dir, name), []byte(list.String())); err != nil {
+		if err := file.WriteNew(filepath.Join(dir, name), []byte(list.String())); err != nil {
 			return err
 		}
 	}
-	return syncDir(dir)
+	return file.SyncDir(dir)
 }
 
 // readBuiltin returns nil where a kernel came without modules.builtin.

@@ -99,6 +99,20 @@ func Write(ctx context.Context, what, path string, content []byte, mode os.FileM
 	})
 }
 
+// WriteNew makes a file that is not there yet, on the disk when it returns. It is no act of its own: for files within a
+// directory that is published as a whole.
+func WriteNew(name string, content []byte) error {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
 // Remove deletes a file made by Create, and what a Create that died half-way left of it. Absent files are success.
 func Remove(ctx context.Context, what, final string) error {
 	var errs []error
