@@ -48,7 +48,7 @@ func (s *Server) prepare(req guest.ExecRequest) (command, error) {
 	if len(req.Argv) == 0 || req.Argv[0] == "" {
 		return command{}, cannot(codeCannot, "no command given")
 	}
-	who, err := lookupAccount(req.User)
+	who, err := s.account(req.User)
 	if err != nil {
 		return command{}, cannot(codeCannot, "%v", err)
 	}

@@ -32,6 +32,7 @@ type Server struct {
 	null      int      // /dev/null
 	system    system
 	jobs      *jobs
+	passwd    remembered
 	home      <-chan struct{} // closed when the work disk is mounted; nil = nothing to wait for
 
 	hangupGrace, stuckInput time.Duration // the defaults, but in tests
@@ -50,7 +51,7 @@ func newServer(r *reaper, sys system) (*Server, error) {
 		return nil, fmt.Errorf("open /dev/null: %w", err)
 	}
 	return &Server{
-		reaper: r, null: null, system: sys, jobs: newJobs(),
+		reaper: r, null: null, system: sys, jobs: newJobs(), passwd: remembered{file: "/etc/passwd"},
 		hangupGrace: defaultHangupGrace, stuckInput: defaultStuckInput,
 	}, nil
 }

@@ -17,15 +17,25 @@ type account struct {
 	groups            []uint32 // supplementary
 }
 
-// lookupAccount resolves "name|uid[:group]" ("" is root) by the guest's own /etc/passwd and /etc/group. A uid without
+// account is lookupAccount, with root for "": the common case, of which groups need not be known, since they change nothing
+// that root may do.
+func (s *Server) account(user string) (account, error) {
+	if user != "" {
+		return lookupAccount(user)
+	}
+	passwd, err := s.passwd.read()
+	if err != nil {
+		return account{}, err
+	}
+	return findAccount(passwd, "", "root")
+}
+
+// lookupAccount resolves "name|uid[:group]" by the guest's own /etc/passwd and /etc/group. A uid without
 // an entry is fine, a name without one is not.
 func lookupAccount(user string) (account, error) {
 	passwd, err := readOptional("/etc/passwd")
 	if err != nil {
 		return account{}, err
-	}
-	if user == "" {
-		return findAccount(passwd, "", "root") // the common case: supplementary groups of root change nothing it may do
 	}
 	group, err := readOptional("/etc/group")
 	if err != nil {
