@@ -40,7 +40,8 @@ type extra struct {
 }
 
 var extras = map[string]extra{
-	// Not understood: here a process that was just started has its parent's arguments for a moment, and proc.Args returns them.
+	// The lab's kernel, Linux 6.12, closes descriptors in an exec before the new program's memory is there: a process that was
+	// just started has its parent's arguments for a moment, and proc.Args returns them.
 	"./internal/host/proc": {skip: "^TestArgsDuringExec$"},
 	// The built product with real guests. Where it runs on other drivers than these, it fails.
 	"./internal/e2e": {
