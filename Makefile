@@ -85,14 +85,14 @@ bench: deps build ## Measure starts, exec and list against what the guest alone 
 
 .PHONY: lab
 lab: test-deps build ## Run what needs KVM and device-mapper, inside a VM that has both
-	@go run ./scripts/host-diff go test -count=1 -timeout 45m -v ./internal/lab -lab
+	@go run ./scripts/host-diff go test -count=1 -timeout 60m -v ./internal/lab -lab
 
 .PHONY: crashtable
 crashtable: test-deps build ## Run the crash tests, here and in the lab, and write their table into docs/RELIABILITY.md
 	@rm -f .cache/crash-results && mkdir -p .cache
 	@BANGER_CRASH_RESULTS=$(CURDIR)/.cache/crash-results go test -count=1 ./internal/crashtest
 	@BANGER_CRASH_RESULTS=$(CURDIR)/.cache/crash-results BANGER_CRASH_EVERY=1 BANGER_TEST_REAL=1 go test -count=1 -timeout 90m -run TestMatrix ./internal/e2e
-	@BANGER_CRASH_RESULTS=$(CURDIR)/.cache/crash-results go test -count=1 -timeout 45m ./internal/lab -lab -run TestLab/suites -suites ./internal/e2e
+	@BANGER_CRASH_RESULTS=$(CURDIR)/.cache/crash-results go test -count=1 -timeout 60m ./internal/lab -lab -run TestLab/suites -suites ./internal/e2e
 	@go run ./scripts/crashtable -promised .cache/crash-results docs/RELIABILITY.md
 
 .PHONY: bench-lab

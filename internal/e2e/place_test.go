@@ -30,11 +30,22 @@ func (b *box) expectDrivers() {
 	b.ok("vm", "delete", "which")
 }
 
-// as fails the test where a VM has another VMM than the environment says, whatever else it was made with.
+// as fails the test where a VM has another VMM than the environment says, whatever else it was made with, or another disk
+// or network where it was not made with one of its own.
 func (b *box) as(r vm.VMRecord) {
 	b.t.Helper()
-	if want, _, _ := strings.Cut(os.Getenv(driversVar), " "); want != "" && r.VMM != want {
-		b.t.Errorf("%s runs on %s, %s says %s", r.Name, r.VMM, driversVar, want)
+	want := strings.Fields(os.Getenv(driversVar))
+	if len(want) == 0 {
+		return
+	}
+	if r.Spec.Disk != "auto" {
+		want[1] = r.Disk
+	}
+	if r.Spec.Network != "auto" {
+		want[2] = r.Network
+	}
+	if got := []string{r.VMM, r.Disk, r.Network}; !slices.Equal(got, want) {
+		b.t.Errorf("%s has %s, %s says %s", r.Name, got, driversVar, want)
 	}
 }
 

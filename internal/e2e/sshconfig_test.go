@@ -62,18 +62,13 @@ func testSSHConfig(t *testing.T, b *box) {
 		}
 		_ = os.Remove(back)
 	}
-	for _, way := range [][]string{{"scp", "-p"}, {"scp", "-p", "-O"}} { // -O: the older protocol, by scp in the guest
-		if way[len(way)-1] == "-O" && strings.TrimSpace(b.ok("vm", "exec", "web", "--", "sh", "-c", "command -v scp || true")) == "" {
-			continue
-		}
-		if out, err := client("", append(way, local, "web.vm:/srv/by scp")...); err != nil {
-			t.Fatalf("%v: %s, %v", way, out, err)
-		}
-		if out, err := client("", append(way, "web.vm:/srv/by scp", back)...); err != nil {
-			t.Fatalf("%v: %s, %v", way, out, err)
-		}
-		same(strings.Join(way, " "))
+	if out, err := client("", "scp", "-p", local, "web.vm:/srv/by scp"); err != nil {
+		t.Fatalf("scp: %s, %v", out, err)
 	}
+	if out, err := client("", "scp", "-p", "web.vm:/srv/by scp", back); err != nil {
+		t.Fatalf("scp: %s, %v", out, err)
+	}
+	same("scp")
 	batch := "put " + local + " /srv/by-sftp\nget /srv/by-sftp " + back + "\nls -l /srv/by-sftp\n"
 	if out, err := client(batch, "sftp", "-b", "-", "web.vm"); err != nil || !strings.Contains(out, "by-sftp") {
 		t.Errorf("sftp: %q, %v", out, err)
@@ -85,5 +80,21 @@ func testSSHConfig(t *testing.T, b *box) {
 	banger("ssh-config", "--uninstall")
 	if _, err := os.Lstat(config); !os.IsNotExist(err) {
 		t.Errorf("%s is left: %v", config, err)
+	}
+}
+
+// testOldSCP has scp speak its older protocol, to an scp in the guest.
+func testOldSCP(t *testing.T, s *sshBox) {
+	local, back := filepath.Join(s.dir, "scp-here"), filepath.Join(s.dir, "scp-back")
+	if err := os.WriteFile(local, numbers(100_000), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	s.here(nil, "scp", "-F", s.config, "-p", "-O", local, "tools.vm:/srv/scp-there")
+	s.here(nil, "scp", "-F", s.config, "-p", "-O", "tools.vm:/srv/scp-there", back)
+	if got, err := os.ReadFile(back); err != nil || !bytes.Equal(got, numbers(100_000)) {
+		t.Errorf("%d bytes came back, or others; %v", len(got), err)
+	}
+	if got := s.inside("stat -c '%a %s' /srv/scp-there"); got != "640 100000\n" {
+		t.Errorf("in the guest: mode and size %q", got)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"banger/internal/store"
+	"banger/internal/testhost"
 	"banger/internal/vm"
 )
 
@@ -22,8 +23,8 @@ const (
 	FirecrackerDir = "/opt/firecracker-" + FirecrackerVersion // firecracker, jailer
 )
 
-// Equip puts the built product, Firecracker and a root with the default kernel and image into the lab, once: then
-// `banger vm run` works there. They survive a hard reset.
+// Equip puts the built product, Firecracker and a root with the default kernel, the default image and the one with tools
+// into the lab, once: then `banger vm run` works there. They survive a hard reset.
 func (l *Lab) Equip(ctx context.Context) error {
 	if l.equipped {
 		return nil
@@ -68,7 +69,8 @@ sync`); err != nil {
 	return os.RemoveAll(stage)
 }
 
-// stageRoot makes dir a root like the lab's own, but with the default image only: the others are large.
+// stageRoot makes dir a root like the lab's own, but with those images only that no lab can build: it has no packages. The
+// others are large.
 func (l *Lab) stageRoot(ctx context.Context, dir string) (err error) {
 	own, err := store.Open(ctx, filepath.Join(l.root(), "banger.db"))
 	if err != nil {
@@ -79,20 +81,28 @@ func (l *Lab) stageRoot(ctx context.Context, dir string) (err error) {
 	if err != nil {
 		return err
 	}
-	image, err := own.ImageByName(ctx, vm.DefaultImage)
-	if err != nil {
-		return err
-	}
 	to, err := store.Open(ctx, filepath.Join(dir, "banger.db"))
 	if err != nil {
 		return err
 	}
-	err = errors.Join(to.PutKernel(ctx, kernel), to.PutImage(ctx, image), to.Close())
-	for kind, digest := range map[string]string{"kernels": kernel.Digest, "images": image.Digest} {
+	defer func() { err = errors.Join(err, to.Close()) }()
+	link := func(kind, digest string) error {
 		of := filepath.Join(kind, strings.TrimPrefix(digest, "sha256:"))
-		err = errors.Join(err, symlink(filepath.Join(l.root(), of), filepath.Join(dir, of)))
+		return symlink(filepath.Join(l.root(), of), filepath.Join(dir, of))
 	}
-	return err
+	if err := errors.Join(to.PutKernel(ctx, kernel), link("kernels", kernel.Digest)); err != nil {
+		return err
+	}
+	for _, name := range []string{vm.DefaultImage, testhost.ToolsImage} {
+		image, err := own.ImageByName(ctx, name)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(to.PutImage(ctx, image), link("images", image.Digest)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // prove makes SeedDir's daemon prove KVM, which takes many seconds here: the verdict holds for this boot, and goes with

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"banger/internal/testhost"
 	"banger/internal/vm"
 )
 
@@ -19,6 +20,7 @@ import (
 var packages = []string{
 	"systemd-sysv", "udev", "dbus", "kmod", "procps", "util-linux", "ca-certificates",
 	"dmsetup", "e2fsprogs", "xfsprogs", "iproute2", "nftables", "openssh-client", "qemu-system-x86", "qemu-utils",
+	"ansible-core", "curl", "git", "rsync", "sshfs", // what people reach VMs with by ssh
 	"zstd", // what is sent in comes compressed: the channel is the slowest part of it
 }
 
@@ -33,27 +35,37 @@ func imageName(kernelDigest string, packages []string) string {
 	return name + "-" + hex.EncodeToString(sum[:])[:12]
 }
 
-// image makes the lab's root hold the default kernel and the lab's image, and returns the image's name.
+// image makes the lab's root hold the default kernel, the lab's image and the one with tools, and returns the name of the lab's.
 func (l *Lab) image(ctx context.Context) (string, error) {
 	have, image, err := l.seed(ctx)
 	if err != nil || have {
 		return image, err
 	}
-	l.Log("lab: building image %s", image)
-	begin := time.Now()
-	build, cancel := context.WithTimeout(ctx, buildTime)
-	defer cancel()
-	if _, err := l.host(build, filepath.Join(l.Repo, "scripts", "test-root"), "image", image, strings.Join(packages, ",")); err != nil {
-		return "", err
+	for name, packages := range map[string]string{image: strings.Join(packages, ","), testhost.ToolsImage: testhost.ToolsPackages} {
+		if err := l.build(ctx, name, packages); err != nil {
+			return "", err
+		}
 	}
-	l.Log("lab: image %s built in %.0f s", image, time.Since(begin).Seconds())
 	if have, image, err = l.seed(ctx); err == nil && !have {
-		err = fmt.Errorf("image %s was built and is not there", image)
+		err = fmt.Errorf("images %s and %s were built and are not there", image, testhost.ToolsImage)
 	}
 	return image, err
 }
 
-// seed makes the root anew, and says whether it holds the image that the lab needs, and which that is.
+// build makes an image that is not in the cache yet.
+func (l *Lab) build(ctx context.Context, name, packages string) error {
+	l.Log("lab: building image %s", name)
+	begin := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, buildTime)
+	defer cancel()
+	if _, err := l.host(ctx, filepath.Join(l.Repo, "scripts", "test-root"), "image", name, packages); err != nil {
+		return err
+	}
+	l.Log("lab: image %s built in %.0f s", name, time.Since(begin).Seconds())
+	return nil
+}
+
+// seed makes the root anew, and says whether it holds the images that the lab needs, and which its own is.
 func (l *Lab) seed(ctx context.Context) (have bool, image string, err error) {
 	if err := os.RemoveAll(l.root()); err != nil {
 		return false, "", err
@@ -79,7 +91,10 @@ func (l *Lab) seed(ctx context.Context) (have bool, image string, err error) {
 		return false, "", fmt.Errorf("no kernel %s in a seeded root", vm.DefaultKernel)
 	}
 	image = imageName(kernels[i].Digest, packages)
-	have = slices.ContainsFunc(images, func(i vm.Image) bool { return i.Name == image })
+	holds := func(name string) bool {
+		return slices.ContainsFunc(images, func(i vm.Image) bool { return i.Name == name })
+	}
+	have = holds(image) && holds(testhost.ToolsImage)
 	if !have { // the daemon must not hold a root that is about to be made anew
 		_, err = l.banger(ctx, "daemon", "stop")
 	}

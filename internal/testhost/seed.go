@@ -12,6 +12,27 @@ import (
 // built. It is for hosts that cannot build images, as the lab.
 const SeedVar = "BANGER_TEST_SEED"
 
+// ToolsImage is an image with what people reach their servers for: the other ends of programs that work over ssh. It is
+// made of the default one's packages and ToolsPackages.
+const (
+	ToolsImage    = "tools"
+	ToolsPackages = "git,openssh-client,python3,rsync,vim-tiny"
+)
+
+// SeedTools has roots that are made by SeedRoot from now on hold ToolsImage as well. The first call on a machine builds
+// it. A root that SeedVar names has to hold it.
+func SeedTools(t testing.TB) {
+	t.Helper()
+	if os.Getenv(SeedVar) != "" {
+		return
+	}
+	Need(t, Mmdebstrap)
+	build := exec.Command(filepath.Join(Repo(t), "scripts", "test-root"), "image", ToolsImage, ToolsPackages)
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("make the image %s: %v\n%s", ToolsImage, err, out)
+	}
+}
+
 // SeedRoot makes a fresh BANGER_ROOT that holds the default kernel and image (hard links of ones that are kept between
 // runs, or of those in SeedVar's root) and no VM, and returns it with the path of bin/banger. Its daemon is stopped and
 // the root removed with the test; VMs are the test's own affair. The first call on a machine builds the image, which
