@@ -155,17 +155,36 @@ func (cp copying) copyOut(ctx context.Context, src, dst place) error {
 		return err
 	}
 	defer r.Close()
+	stream := &source{Reader: r}
 	if dst.stream() {
 		cp.p.finish(true) // who reads the stream may write to the same terminal
-		_, err = io.Copy(cp.out, r)
+		_, err = io.Copy(cp.out, stream)
 	} else {
 		cp.p.copying()
-		err = tarcopy.Unpack(io.TeeReader(r, &cp.p.moved), t, cp.o)
+		err = tarcopy.Unpack(io.TeeReader(stream, &cp.p.moved), t, cp.o)
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	if err != nil && stream.broke != nil { // an answer that has begun cannot tell why
+		return vm.Errorf(vm.CodeUnavailable, "it was cut off: the daemon or the guest went away, or a file became shorter while it was read: %w", stream.broke).
+			WithHint("run the command again; banger vm show %s tells how the VM is", src.vm)
+	}
 	return err
+}
+
+// source is what is read from, and the error that ended it early.
+type source struct {
+	io.Reader
+	broke error
+}
+
+func (s *source) Read(b []byte) (int, error) {
+	n, err := s.Reader.Read(b)
+	if err != nil && !errors.Is(err, io.EOF) {
+		s.broke = err
+	}
+	return n, err
 }
 
 func localTarget(src string, srcDir bool, dst string) (tarcopy.Target, error) {
