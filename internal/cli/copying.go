@@ -61,6 +61,9 @@ func (cp copying) copyIn(ctx context.Context, src, dst place) error {
 		return err
 	}
 	t, err := tarcopy.Resolve(named(src.path), fi.IsDir(), real, kind)
+	if known := (*vm.Error)(nil); errors.As(err, &known) && known.Code == vm.CodeNotFound {
+		return makeFirst(known, place{dst.vm, path.Clean(real)})
+	}
 	if err != nil {
 		return err
 	}
@@ -152,17 +155,36 @@ func (cp copying) copyOut(ctx context.Context, src, dst place) error {
 		return err
 	}
 	defer r.Close()
+	stream := &source{Reader: r}
 	if dst.stream() {
 		cp.p.finish(true) // who reads the stream may write to the same terminal
-		_, err = io.Copy(cp.out, r)
+		_, err = io.Copy(cp.out, stream)
 	} else {
 		cp.p.copying()
-		err = tarcopy.Unpack(io.TeeReader(r, &cp.p.moved), t, cp.o)
+		err = tarcopy.Unpack(io.TeeReader(stream, &cp.p.moved), t, cp.o)
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	if err != nil && stream.broke != nil { // an answer that has begun cannot tell why
+		return vm.Errorf(vm.CodeUnavailable, "it was cut off: the daemon or the guest went away, or a file became shorter while it was read: %w", stream.broke).
+			WithHint("run the command again; banger vm show %s tells how the VM is", src.vm)
+	}
 	return err
+}
+
+// source is what is read from, and the error that ended it early.
+type source struct {
+	io.Reader
+	broke error
+}
+
+func (s *source) Read(b []byte) (int, error) {
+	n, err := s.Reader.Read(b)
+	if err != nil && !errors.Is(err, io.EOF) {
+		s.broke = err
+	}
+	return n, err
 }
 
 func localTarget(src string, srcDir bool, dst string) (tarcopy.Target, error) {
@@ -190,33 +212,64 @@ func named(src string) string {
 	return src
 }
 
-// kind finds what a path in a VM is, following links as the guest would; a trailing "/" of the path is kept.
+// kind finds what a path in a VM is, following links as the guest would; a trailing "/" or "/." of the path is kept.
 func (cp copying) kind(ctx context.Context, p place) (tarcopy.Kind, string, error) {
-	file := p.path
-	for range maxLinks {
-		st, err := cp.c.StatFile(ctx, p.vm, path.Clean(file))
-		if vm.CodeOf(err) == vm.CodeNotFound && !cp.noSuchVM(ctx, p.vm) {
-			return tarcopy.Missing, file, nil
+	st, err := cp.c.StatFile(ctx, p.vm, path.Clean(p.path))
+	if vm.CodeOf(err) == vm.CodeNotFound && !cp.noSuchVM(ctx, p.vm) {
+		return tarcopy.Missing, p.path, nil
+	}
+	if err != nil {
+		return tarcopy.Missing, p.path, err
+	}
+	if mode := fs.FileMode(st.Mode); mode&fs.ModeSymlink == 0 {
+		return kindOf(mode), p.path, nil
+	}
+	kind, real, err := cp.through(ctx, p)
+	if i := strings.LastIndex(p.path, "/"); p.path[i:] == "/" || p.path[i:] == "/." {
+		real += p.path[i:]
+	}
+	return kind, real, err
+}
+
+func kindOf(mode fs.FileMode) tarcopy.Kind {
+	if mode.IsDir() {
+		return tarcopy.Dir
+	}
+	return tarcopy.File
+}
+
+// through walks a path of the guest part by part, for a link's ".." is the parent of the directory that the link lies in,
+// which may have been reached by another link. The path that it returns has no link in it.
+func (cp copying) through(ctx context.Context, p place) (tarcopy.Kind, string, error) {
+	kind, at, links := tarcopy.Dir, "/", 0
+	for todo := strings.Split(path.Clean(p.path), "/"); len(todo) > 0; {
+		part := todo[0]
+		todo = todo[1:]
+		next := path.Join(at, part)
+		if part == "" || part == "." || part == ".." {
+			at, kind = next, tarcopy.Dir
+			continue
+		}
+		st, err := cp.c.StatFile(ctx, p.vm, next)
+		if vm.CodeOf(err) == vm.CodeNotFound {
+			return tarcopy.Missing, path.Join(append([]string{next}, todo...)...), nil
 		}
 		if err != nil {
-			return tarcopy.Missing, file, err
+			return tarcopy.Missing, next, err
 		}
-		switch mode := fs.FileMode(st.Mode); {
-		case mode.IsDir():
-			return tarcopy.Dir, file, nil
-		case mode&fs.ModeSymlink == 0:
-			return tarcopy.File, file, nil
+		if fs.FileMode(st.Mode)&fs.ModeSymlink == 0 {
+			at, kind = next, kindOf(fs.FileMode(st.Mode))
+			continue
 		}
-		target := st.LinkTarget
-		if !path.IsAbs(target) {
-			target = path.Join(path.Dir(path.Clean(file)), target)
+		if links++; links > maxLinks {
+			return tarcopy.Missing, next, fmt.Errorf("%s: too many symbolic links", p)
 		}
-		if strings.HasSuffix(file, "/") {
-			target += "/"
+		if path.IsAbs(st.LinkTarget) {
+			at = "/"
 		}
-		file = target
+		todo = append(strings.Split(st.LinkTarget, "/"), todo...)
 	}
-	return tarcopy.Missing, file, fmt.Errorf("%s: too many symbolic links", p)
+	return kind, at, nil
 }
 
 // noSuchVM tells a missing VM from a missing file: an answer to HEAD has no body that would say.

@@ -1,9 +1,13 @@
 package cli
 
 import (
+	"archive/tar"
+	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -14,6 +18,8 @@ import (
 	"time"
 
 	"banger/internal/api/client"
+	"banger/internal/guest"
+	"banger/internal/vm"
 )
 
 // Who breaks a copy off says why; that the pipe to it was closed then is no news.
@@ -64,5 +70,46 @@ func TestARefusedCopyDoesNotWaitForItsInput(t *testing.T) {
 		}
 	case <-time.After(soon):
 		t.Fatal("it does not end")
+	}
+}
+
+// A copy that is cut off on its way out of a VM says that, not that a file here could not be written.
+func TestACopyThatIsCutOffOnItsWayOut(t *testing.T) {
+	dir := t.TempDir()
+	socket := filepath.Join(dir, "s")
+	l, err := net.Listen("unix", socket)
+	check(t, err)
+	daemon := &httptest.Server{Listener: l, Config: &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.FormValue("path") == "" {
+			return // a greeting
+		}
+		b, err := json.Marshal(guest.PathStat{Name: "f", Size: 1 << 20, Mode: 0o644})
+		check(t, err)
+		w.Header().Set(guest.StatHeader, base64.StdEncoding.EncodeToString(b))
+		if r.Method == http.MethodHead {
+			return
+		}
+		tw := tar.NewWriter(w)
+		check(t, tw.WriteHeader(&tar.Header{Name: "f", Typeflag: tar.TypeReg, Size: 1 << 20, Mode: 0o644}))
+		_, err = tw.Write(make([]byte, 64<<10))
+		check(t, err)
+		panic(http.ErrAbortHandler)
+	})}}
+	daemon.Start()
+	t.Cleanup(daemon.Close)
+	c := client.New(socket)
+	t.Cleanup(c.Close)
+	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	check(t, err)
+	t.Cleanup(func() { _ = null.Close() })
+	for _, dst := range []string{filepath.Join(dir, "out"), "-"} {
+		a := &app{err: os.Stderr, out: null}
+		err := copying{app: a, c: c, p: a.progress(true)}.copyOut(t.Context(), place{"web", "/f"}, place{path: dst})
+		if err == nil || !strings.HasPrefix(err.Error(), "it was cut off: ") || !strings.Contains(vm.HintOf(err), "banger vm show web") {
+			t.Errorf("to %s: %v, hint %q", dst, err, vm.HintOf(err))
+		}
+	}
+	if _, err := os.Stat(filepath.Join(dir, "out")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the file: %v", err)
 	}
 }

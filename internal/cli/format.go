@@ -1,10 +1,10 @@
 package cli
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/json"
 	"io"
+	"regexp"
 	"strings"
 	"text/template"
 
@@ -70,13 +70,43 @@ func unescape(s string) string {
 
 // writeEach writes a line for each VM. A template that asks for what there is not is found out at the first.
 func writeEach(w io.Writer, line *template.Template, all []api.VMSummary) error {
-	var b bytes.Buffer
-	for _, r := range all {
-		if err := line.Execute(&b, formatted{r, cmp.Or(r.Restart, vm.RestartNo), r.Ports, r.Pending}); err != nil {
-			return vm.Errorf(vm.CodeInvalid, "write VM %s: %w", r.Name, err).WithHint("see 'banger vm list --help' for the fields")
-		}
-		b.WriteByte('\n')
+	lines, err := eachLine(line, all)
+	if err != nil {
+		return err
 	}
-	_, err := w.Write(b.Bytes())
+	_, err = io.WriteString(w, strings.Join(lines, ""))
 	return err
+}
+
+func eachLine(line *template.Template, all []api.VMSummary) ([]string, error) {
+	var lines []string
+	for _, r := range all {
+		var b strings.Builder
+		if err := line.Execute(&b, formatted{r, cmp.Or(r.Restart, vm.RestartNo), r.Ports, r.Pending}); err != nil {
+			return nil, vm.Errorf(vm.CodeInvalid, "write VM %s: %w", r.Name, err).WithHint("see 'banger vm list --help' for the fields")
+		}
+		lines = append(lines, b.String()+"\n")
+	}
+	return lines, nil
+}
+
+// field is a field's use in a template.
+var field = regexp.MustCompile(`{{[^}]*\.([A-Z]\w*)`)
+
+// formatTable lays out what a template writes, a column up to each tab. Its header has the names of the fields, as Docker's.
+func formatTable(text string, line *template.Template, all []api.VMSummary) (*table, error) {
+	t := &table{}
+	var header []string
+	for column := range strings.SplitSeq(unescape(text), "\t") {
+		if found := field.FindStringSubmatch(column); found != nil {
+			column = strings.ToUpper(found[1])
+		}
+		header = append(header, column)
+	}
+	t.row(header...)
+	lines, err := eachLine(line, all)
+	for _, l := range lines {
+		t.row(strings.Split(strings.TrimSuffix(l, "\n"), "\t")...)
+	}
+	return t, err
 }

@@ -26,7 +26,7 @@ several values of one key any may hold.
 
 --format writes each VM by a Go template, with the fields ID, Name, State, Image, VMM, VCPU, MemoryMiB, Network, GuestIP, Ports,
 Restart, LastError, CreatedAt, Labels and Pending. In it \t is a tab and \n a new line; {{json .}} writes a VM, or a field of it, as JSON on
-one line. --format json is --json.
+one line. --format json is --json, and --format 'table TEMPLATE' aligns what tabs part, below the names of the fields.
 
 A VM is "running (guest silent for TIME)" when its machine runs, and its guest has not answered for ten seconds or more: it
 may have halted, hang, or be very busy. It is asked when somebody looks, so that a second look tells more; 'banger vm show'
@@ -53,13 +53,17 @@ Pending (in JSON "pending") names all of that: vcpu, memory, disk-size.`,
 		if err != nil {
 			return err
 		}
-		if *format == "json" {
+		switch *format {
+		case "json":
 			*asJSON, *format = true, ""
+		case "table":
+			*format = ""
 		}
 		line := "{{.Name}}" // --quiet
 		if !*quiet {
 			line = *format
 		}
+		line, tabular := strings.CutPrefix(line, "table ")
 		text, err := parseFormat(line)
 		if err != nil {
 			return usage(cmd, "--format: %w", err)
@@ -79,6 +83,13 @@ Pending (in JSON "pending") names all of that: vcpu, memory, disk-size.`,
 			found = slices.DeleteFunc(found, func(r api.VMSummary) bool { return !selected.takes(r) })
 			if line == "" {
 				return vmTable(time.Now(), found).write(a.out)
+			}
+			if tabular {
+				t, err := formatTable(line, text, found)
+				if err != nil {
+					return err
+				}
+				return t.write(a.out)
 			}
 			return writeEach(a.out, text, found)
 		})

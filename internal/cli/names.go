@@ -99,6 +99,9 @@ func parseFilter(words, names []string) (filter, error) {
 			}
 			f.labels[label] = append(f.labels[label], value)
 			check = append(check, value)
+		case ok && key == "state" && !isPattern(pattern) && !slices.Contains(vm.States(), vm.State(pattern)):
+			return filter{}, vm.Errorf(vm.CodeInvalid, "filter %q: no VM is ever in that state", w).
+				WithHint("it is one of %s", stateWords(vm.States()))
 		case ok && filterKeys[key] != nil:
 			f.fields[key] = append(f.fields[key], pattern)
 			check = append(check, pattern)
@@ -135,4 +138,12 @@ func matches(patterns []string, value string) bool {
 		ok, _ := path.Match(strings.ReplaceAll(p, "/", "\x00"), strings.ReplaceAll(value, "/", "\x00"))
 		return ok
 	})
+}
+
+func stateWords(states []vm.State) string {
+	var w []string
+	for _, s := range states {
+		w = append(w, string(s))
+	}
+	return strings.Join(w, ", ")
 }

@@ -68,6 +68,29 @@ func TestInABareVM(t *testing.T) {
 			t.Errorf("%q", got)
 		}
 	})
+	t.Run("cp of a file's names", func(t *testing.T) {
+		b := b.with(t)
+		src := t.TempDir()
+		for _, dir := range []string{"root", "srv"} { // the work disk and the system disk
+			if err := os.Mkdir(filepath.Join(src, dir), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		first := filepath.Join(src, "root/first")
+		if err := os.WriteFile(first, []byte("content\n"), 0o750); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"root/second", "srv/third"} {
+			if err := os.Link(first, filepath.Join(src, name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b.ok("vm", "cp", src+"/.", "bare:/")
+		if got := b.ok(in("sh", "-c", "stat -c '%h %a' /root/first /root/second /srv/third; cat /srv/third; find /srv /root -name '.banger*'")...); got !=
+			"2 750\n2 750\n1 750\ncontent\n" {
+			t.Errorf("%q", got)
+		}
+	})
 }
 
 // The nodes of modules that nobody has loaded yet are there, and opening one loads its module.

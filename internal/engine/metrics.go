@@ -63,7 +63,7 @@ func (e *Engine) Metrics(ctx context.Context, t *metrics.Text) error {
 		}
 	}
 	t.Family("gauge", "banger_vms", "VMs there are, by state.")
-	for _, s := range []vm.State{vm.StateError, vm.StatePaused, vm.StateRemoving, vm.StateRunning, vm.StateStarting, vm.StateStopped, vm.StateStopping} {
+	for _, s := range vm.States() {
 		t.Sample("banger_vms", float64(states[s]), metrics.Label{Name: "state", Value: string(s)})
 	}
 	t.Family("gauge", "banger_vm_info", "A VM whose machine lives.")

@@ -28,6 +28,11 @@ const (
 	StatePaused State = "paused"
 )
 
+// States are all of them, by name.
+func States() []State {
+	return []State{StateError, StatePaused, StateRemoving, StateRunning, StateStarting, StateStopped, StateStopping}
+}
+
 // Spec is what the user asked for, with every default filled in. It is immutable but by an explicit "set".
 type Spec struct {
 	VCPU       int    `json:"vcpu"`

@@ -12,6 +12,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"syscall"
 )
 
 // Options of both directions.
@@ -31,8 +32,12 @@ func Pack(ctx context.Context, w io.Writer, src, name string, o Options) error {
 		}
 		src = real
 	}
-	tw := tar.NewWriter(w)
+	p := packer{Options: o, tar: tar.NewWriter(w), names: map[inode]string{}}
 	err := filepath.WalkDir(src, func(file string, d fs.DirEntry, err error) error {
+		gone := func(err error) bool { return errors.Is(err, fs.ErrNotExist) && file != src } // removed meanwhile
+		if gone(err) {
+			return nil
+		}
 		if err != nil {
 			return err
 		}
@@ -46,22 +51,33 @@ func Pack(ctx context.Context, w io.Writer, src, name string, o Options) error {
 		if name == Contents && rel == "." {
 			return nil
 		}
-		return o.packOne(tw, file, path.Join(name, filepath.ToSlash(rel)))
+		if err := p.one(file, path.Join(name, filepath.ToSlash(rel))); !gone(err) {
+			return err
+		}
+		return nil
 	})
 	if err != nil {
 		return err
 	}
-	return tw.Close()
+	return p.tar.Close()
 }
 
-func (o Options) packOne(tw *tar.Writer, file, name string) error {
+type packer struct {
+	Options
+	tar   *tar.Writer
+	names map[inode]string // of what has several: the first, as in the stream
+}
+
+type inode struct{ dev, ino uint64 }
+
+func (p *packer) one(file, name string) error {
 	fi, err := os.Lstat(file)
 	if err != nil {
 		return err
 	}
 	if !fi.IsDir() && !fi.Mode().IsRegular() && fi.Mode()&fs.ModeSymlink == 0 {
-		if o.Warn != nil {
-			o.Warn(file)
+		if p.Warn != nil {
+			p.Warn(file)
 		}
 		return nil
 	}
@@ -71,12 +87,12 @@ func (o Options) packOne(tw *tar.Writer, file, name string) error {
 			return err
 		}
 	}
-	if !fi.Mode().IsRegular() && (link != "" || !o.Owner) {
-		h, err := o.header(fi, name, link)
+	if !fi.Mode().IsRegular() && (link != "" || !p.Owner) {
+		h, err := p.header(fi, name, link)
 		if err != nil {
 			return err
 		}
-		return tw.WriteHeader(h)
+		return p.tar.WriteHeader(h)
 	}
 	f, err := os.Open(file)
 	if err != nil {
@@ -86,27 +102,43 @@ func (o Options) packOne(tw *tar.Writer, file, name string) error {
 	if fi, err = f.Stat(); err != nil { // of the file that is open, whatever the name means by now
 		return err
 	}
-	h, err := o.header(fi, name, "")
+	h, err := p.header(fi, name, "")
 	if err != nil {
 		return err
 	}
-	if o.Owner {
+	if p.Owner {
 		if h.PAXRecords, err = xattrs(f); err != nil {
 			return err
 		}
 	}
-	if fi.IsDir() {
-		return tw.WriteHeader(h)
+	if fi.IsDir() || p.sentBefore(fi, h) {
+		return p.tar.WriteHeader(h)
 	}
-	if err := tw.WriteHeader(h); err != nil {
+	if err := p.tar.WriteHeader(h); err != nil {
 		return err
 	}
-	if _, err := io.CopyN(tw, f, h.Size); errors.Is(err, io.EOF) {
+	if _, err := io.CopyN(p.tar, f, h.Size); errors.Is(err, io.EOF) {
 		return fmt.Errorf("%s became shorter while it was copied", file)
 	} else if err != nil {
 		return err
 	}
 	return nil
+}
+
+// sentBefore makes h a link to the name by which the same file is in the stream already, if it is.
+func (p *packer) sentBefore(fi fs.FileInfo, h *tar.Header) bool {
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	if !ok || st.Nlink < 2 {
+		return false
+	}
+	id := inode{st.Dev, st.Ino}
+	first, sent := p.names[id]
+	if !sent {
+		p.names[id] = h.Name
+		return false
+	}
+	h.Typeflag, h.Linkname, h.Size = tar.TypeLink, first, 0
+	return true
 }
 
 func (o Options) header(fi fs.FileInfo, name, link string) (*tar.Header, error) {

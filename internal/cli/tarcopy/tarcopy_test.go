@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -28,6 +29,9 @@ func TestResolve(t *testing.T) {
 	}{
 		{"/a/f", false, "/b", Missing, Target{"/", "b"}, ""},
 		{"/a/f", false, "/b/", Missing, Target{}, "does not exist"},
+		{"/a/f", false, "/b/.", Missing, Target{}, "does not exist"},
+		{"/a/f", false, "/b/.", File, Target{}, "/b is not a directory"},
+		{"/a/f", false, "/b/.", Dir, Target{"/b", "f"}, ""},
 		{"/a/f", false, "/b", File, Target{"/", "b"}, ""},
 		{"/a/f", false, "/b/", File, Target{}, "not a directory"},
 		{"/a/f", false, "/b", Dir, Target{"/b", "f"}, ""},
@@ -103,6 +107,86 @@ func TestThereAndBack(t *testing.T) {
 		t.Errorf("directory merged into: %v, %v", fi.Mode(), err)
 	}
 	noTemps(t, dst)
+}
+
+// Names are bytes: Linux asks no more of them than that they hold neither "/" nor NUL.
+func TestNamesThatAreNoText(t *testing.T) {
+	src, dst := t.TempDir(), t.TempDir()
+	names := []string{"latin-\xfc", "two\nlines", "\xff\xfe", "..."}
+	for _, name := range names {
+		check(t, os.WriteFile(filepath.Join(src, name), []byte(name), 0o644))
+	}
+	check(t, os.Link(filepath.Join(src, names[0]), filepath.Join(src, "latin-\xfc-2")))
+	var stream bytes.Buffer
+	check(t, Pack(t.Context(), &stream, src, "sent", Options{}))
+	check(t, Unpack(&stream, Target{dst, "got"}, Options{}))
+	for _, name := range append(names, "latin-\xfc-2") {
+		b, err := os.ReadFile(filepath.Join(dst, "got", name))
+		check(t, err)
+		if !strings.HasPrefix(name, string(b)) {
+			t.Errorf("%q holds %q", name, b)
+		}
+	}
+}
+
+// A tree that is in use loses files while it is packed: those are not in the copy, and all others are.
+func TestWhatGoesMeanwhile(t *testing.T) {
+	src := t.TempDir()
+	check(t, os.Mkdir(filepath.Join(src, "b"), 0o755))
+	for _, name := range []string{"a", "b/x", "c", "d"} {
+		check(t, os.WriteFile(filepath.Join(src, name), []byte("content"), 0o644))
+	}
+	var stream bytes.Buffer
+	first := true
+	check(t, Pack(t.Context(), writerFunc(func(b []byte) (int, error) {
+		if first { // a's header: what is in src was listed before
+			first = false
+			check(t, errors.Join(os.RemoveAll(filepath.Join(src, "b")), os.Remove(filepath.Join(src, "c"))))
+		}
+		return stream.Write(b)
+	}), src, Contents, Options{}))
+	var names []string
+	for tr := tar.NewReader(&stream); ; {
+		h, err := tr.Next()
+		if err == io.EOF {
+			break
+		}
+		check(t, err)
+		names = append(names, h.Name)
+	}
+	if !slices.Equal(names, []string{"a", "d"}) {
+		t.Errorf("the stream has %q, want a and d", names)
+	}
+	if err := Pack(t.Context(), io.Discard, filepath.Join(src, "c"), "c", Options{}); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what was asked for and is not there: %v", err)
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
+
+// What has several names has them in the copy too, and is sent once.
+func TestHardLinksOfACopy(t *testing.T) {
+	src, dst := t.TempDir(), t.TempDir()
+	check(t, os.WriteFile(filepath.Join(src, "a"), bytes.Repeat([]byte("a"), 1<<20), 0o644))
+	check(t, os.Link(filepath.Join(src, "a"), filepath.Join(src, "b")))
+	for _, name := range []string{"got", Contents} {
+		var stream bytes.Buffer
+		check(t, Pack(t.Context(), &stream, src, name, Options{}))
+		if stream.Len() > 3<<19 {
+			t.Errorf("%s: %d bytes were sent of 1 MiB", name, stream.Len())
+		}
+		if name == Contents {
+			continue // this end unpacks what has a top
+		}
+		check(t, Unpack(&stream, Target{dst, name}, Options{}))
+		fi, err := os.Stat(filepath.Join(dst, name, "b"))
+		check(t, err)
+		if links(fi) != 2 || fi.Size() != 1<<20 {
+			t.Errorf("%s: %d names, %d bytes", name, links(fi), fi.Size())
+		}
+	}
 }
 
 func TestArchiveKeepsSetIDBits(t *testing.T) {

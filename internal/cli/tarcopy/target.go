@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"path"
 	"strings"
+
+	"banger/internal/vm"
 )
 
 // Kind is what lies at the end of a path, links followed.
@@ -27,9 +29,9 @@ const Contents = "."
 type Target struct{ Dir, Name string }
 
 // Resolve applies the rules of `docker cp` and of cp -r. src is the path as the user wrote it: a trailing "/." means the
-// contents of a directory, and a trailing "/" on dst demands one.
+// contents of a directory, and a trailing "/" or "/." on dst demands one.
 func Resolve(src string, srcDir bool, dst string, dstKind Kind) (Target, error) {
-	if !srcDir && (strings.HasSuffix(src, "/") || strings.HasSuffix(src, "/.")) {
+	if !srcDir && demandsDir(src) {
 		return Target{}, fmt.Errorf("%s is not a directory", strings.TrimRight(src, "/."))
 	}
 	switch dstKind {
@@ -42,17 +44,20 @@ func Resolve(src string, srcDir bool, dst string, dstKind Kind) (Target, error) 
 		if srcDir {
 			return Target{}, fmt.Errorf("%s is not a directory, but the source is one", dst)
 		}
-		if strings.HasSuffix(dst, "/") {
-			return Target{}, fmt.Errorf("%s is not a directory", strings.TrimRight(dst, "/"))
+		if demandsDir(dst) {
+			return Target{}, fmt.Errorf("%s is not a directory", path.Clean(dst))
 		}
 	case Missing:
-		if !srcDir && strings.HasSuffix(dst, "/") {
-			return Target{}, fmt.Errorf("directory %s does not exist", dst)
+		if !srcDir && demandsDir(dst) {
+			return Target{}, vm.Errorf(vm.CodeNotFound, "directory %s does not exist", dst)
 		}
 	}
 	dst = path.Clean(dst)
 	return Target{path.Dir(dst), path.Base(dst)}, nil
 }
+
+// demandsDir says whether only a directory can be meant.
+func demandsDir(p string) bool { return strings.HasSuffix(p, "/") || strings.HasSuffix(p, "/.") }
 
 // isContents says whether a directory's contents are meant: "dir/.", ".", and "/", which has no name.
 func isContents(src string) bool {

@@ -148,7 +148,8 @@ func relative(entry, top string) (string, error) {
 		ok = ok && (rest == "" || rest[0] == '/')
 		rest = path.Clean("./" + rest)
 	}
-	if !ok || !fs.ValidPath(rest) {
+	// Not fs.ValidPath, which wants UTF-8: a name is bytes.
+	if !ok || rest == ".." || strings.HasPrefix(rest, "../") || path.IsAbs(rest) {
 		return "", fmt.Errorf("the tar stream holds %q, which is not below %q", entry, top)
 	}
 	return rest, nil

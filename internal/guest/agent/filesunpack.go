@@ -135,7 +135,7 @@ func (u *unpacker) make(h *tar.Header, name string, body io.Reader) error {
 		if _, err := u.root.Lstat(target); err != nil {
 			return vm.Errorf(vm.CodeInvalid, "link to %s: %w", target, err)
 		}
-		return u.publish(name, func(temp string) error { return u.root.Link(target, temp) })
+		return u.publish(name, func(temp string) error { return u.link(h, target, temp) })
 	case tar.TypeFifo, tar.TypeChar, tar.TypeBlock:
 		return u.publish(name, func(temp string) error { return u.node(h, temp) })
 	}
@@ -175,6 +175,24 @@ func (u *unpacker) file(h *tar.Header, temp string, body io.Reader) error {
 		return err
 	}
 	return u.root.Chtimes(temp, h.ModTime, h.ModTime)
+}
+
+// link gives a file another name, or where that lies on another disk, such as the work disk, makes a copy of it.
+func (u *unpacker) link(h *tar.Header, target, temp string) error {
+	err := u.root.Link(target, temp)
+	if !errors.Is(err, unix.EXDEV) {
+		return err
+	}
+	fi, serr := u.root.Lstat(target)
+	if serr != nil || !fi.Mode().IsRegular() {
+		return errors.Join(err, serr)
+	}
+	f, oerr := u.root.Open(target)
+	if oerr != nil {
+		return errors.Join(err, oerr)
+	}
+	defer func() { _ = f.Close() }()
+	return u.file(h, temp, f)
 }
 
 func (u *unpacker) dir(h *tar.Header, name string) error {
