@@ -46,7 +46,7 @@ func (s *Store) Images(ctx context.Context) ([]vm.Image, error) {
 func (s *Store) ImageByName(ctx context.Context, name string) (vm.Image, error) {
 	none := vm.Errorf(vm.CodeNotFound, "no image named %q", name)
 	i, err := one(s.queryImages(ctx, `WHERE name = ?`, name))(none)
-	if err == none {
+	if errors.Is(err, none) {
 		return i, none.WithHint("%sbanger image list shows all", meant(s.nearest(ctx, `SELECT name FROM images ORDER BY name`, name)))
 	}
 	return i, err
@@ -115,7 +115,7 @@ func (s *Store) Kernels(ctx context.Context) ([]vm.Kernel, error) {
 func (s *Store) KernelByName(ctx context.Context, name string) (vm.Kernel, error) {
 	none := vm.Errorf(vm.CodeNotFound, "no kernel named %q", name)
 	k, err := one(s.queryKernels(ctx, `WHERE name = ?`, name))(none)
-	if err == none {
+	if errors.Is(err, none) {
 		return k, none.WithHint("%sbanger kernel list shows all", meant(s.nearest(ctx, `SELECT name FROM kernels ORDER BY name`, name)))
 	}
 	return k, err

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/url"
@@ -193,7 +194,7 @@ func (c *Client) Logs(ctx context.Context, ref string, l LogQuery) (io.ReadClose
 		q.Set("since", l.Since.Format(time.RFC3339Nano))
 	}
 	what := "reading the log of VM " + ref
-	resp, err := c.send(ctx, what, http.MethodGet, path(api.PathVMLogs, ref)+"?"+q.Encode(), nil, nil)
+	resp, err := c.send(ctx, what, http.MethodGet, path(api.PathVMLogs, ref)+"?"+q.Encode(), nil, nil) //nolint:bodyclose // who reads it closes it
 	if err != nil {
 		return nil, err
 	}
@@ -208,7 +209,7 @@ type text struct {
 
 func (t text) Read(b []byte) (int, error) {
 	n, err := t.ReadCloser.Read(b)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		err = t.gone(err)
 	}
 	return n, err
