@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -72,6 +73,9 @@ func (s source) faults() []string {
 			if f, ok := n.Fun.(*ast.Ident); ok && f.Name == "panic" {
 				add(s.at(n), "panic: return an error that says what was being done to what")
 			}
+			if logged(n, "vm") && !logged(n, "id") {
+				add(s.at(n), "a line of the log about a VM without its id: 'banger vm logs --daemon' finds it by that")
+			}
 		case *ast.BasicLit:
 			if n.Kind == token.STRING && !inStore && statement.MatchString(strings.Trim(n.Value, "`\"")) {
 				add(s.at(n), "SQL outside internal/store: all of it is in one package")
@@ -81,6 +85,25 @@ func (s source) faults() []string {
 	})
 	return v
 }
+
+// logged says whether a call writes this key to the daemon's log.
+func logged(call *ast.CallExpr, key string) bool {
+	f, ok := call.Fun.(*ast.SelectorExpr)
+	if !ok || !level.MatchString(f.Sel.Name) {
+		return false
+	}
+	if x, ok := f.X.(*ast.SelectorExpr); !ok || x.Sel.Name != "Log" {
+		return false
+	}
+	for _, arg := range call.Args {
+		if l, ok := arg.(*ast.BasicLit); ok && l.Value == strconv.Quote(key) {
+			return true
+		}
+	}
+	return false
+}
+
+var level = regexp.MustCompile(`^(Debug|Info|Warn|Error)$`)
 
 // codeLines counts lines that are neither blank nor a comment.
 func codeLines(text []byte) int {
@@ -149,6 +172,8 @@ func TestFaultsAreFound(t *testing.T) {
 		{"internal/x/x.go", "package x\nfunc init() {}\n", "func init"},
 		{"internal/x/x.go", "package x\ntype t int\nfunc (t) init() {}\n", ""},
 		{"internal/x/x.go", "package x\nfunc f() { panic(1) }\n", "panic"},
+		{"internal/x/x.go", "package x\nfunc f(e t) { e.Log.Warn(\"sick\", \"vm\", e.name) }\n", "without its id"},
+		{"internal/x/x.go", "package x\nfunc f(e t) { e.Log.Warn(\"sick\", \"vm\", e.name, \"id\", e.id); e.Log.Info(\"up\") }\n", ""},
 		{"internal/x/x.go", "package util\n", "package util"},
 		{"internal/x/x.go", "package x\nconst q = `\n\tSELECT id FROM vms`\n", "SQL"},
 		{"internal/store/x.go", "package x\nconst q = `SELECT id FROM vms`\n", ""},

@@ -65,7 +65,11 @@ func NameOf(s string) string {
 func (c *Catalog) find(ctx context.Context, what, name string) (string, error) {
 	digest, err := c.Digest(ctx, name)
 	if vm.CodeOf(err) == vm.CodeNotFound {
-		return "", vm.Errorf(vm.CodeNotFound, "%s: there is none of that name", what).WithHint("banger %s list shows those there are", c.Noun)
+		hint := vm.HintOf(err) // which name was meant, maybe
+		if hint == "" {
+			hint = "banger " + c.Noun + " list shows those there are"
+		}
+		return "", vm.Errorf(vm.CodeNotFound, "%s: there is none of that name", what).WithHint("%s", hint)
 	}
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", what, err)

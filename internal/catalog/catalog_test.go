@@ -31,7 +31,11 @@ func (s *shelf) catalog() *Catalog {
 		if d, ok := s.names[name]; ok {
 			return d, nil
 		}
-		return "", vm.Errorf(vm.CodeNotFound, "no %s", name)
+		none := vm.Errorf(vm.CodeNotFound, "no %s", name)
+		if name == "onne" {
+			return "", none.WithHint("did you mean one?")
+		}
+		return "", none
 	}
 	return &Catalog{
 		Noun: "thing", Stand: "VMs stand on it", Busy: "it is held", Digest: digest, Uses: &s.uses,
@@ -78,6 +82,7 @@ func TestTag(t *testing.T) {
 	s, ctx := newShelf(), t.Context()
 	c := s.catalog()
 	is(t, c.Tag(ctx, "none", "new", false), vm.CodeNotFound, "tag thing none as new: there is none of that name; banger thing list")
+	is(t, c.Tag(ctx, "onne", "new", false), vm.CodeNotFound, "tag thing onne as new: there is none of that name; did you mean one?")
 	for _, bad := range []string{"", "../x", "Big", "x-", strings.Repeat("x", 64)} {
 		is(t, c.Tag(ctx, "one", bad, true), vm.CodeInvalid, "not usable")
 	}

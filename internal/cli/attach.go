@@ -38,7 +38,7 @@ Exit status: the command's own; 124 when the time of its --timeout was over, 125
 	interactive := cmd.Flags().BoolP("interactive", "i", false, "pass stdin to the command")
 	from := cmd.Flags().Int64("from", 0, "leave out the first `BYTES` of its output, both streams together")
 	fresh := cmd.Flags().Bool("new", false, "leave out what was kept: only what it writes from now on")
-	cmd.MarkFlagsMutuallyExclusive("from", "new")
+	exclusive(cmd, "from", "new")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if *from < 0 {
 			return usage(cmd, "--from %d: it must not be negative", *from)

@@ -91,6 +91,9 @@ func readScript(path string) (string, error) {
 	case !utf8.Valid(b):
 		return "", vm.Errorf(vm.CodeInvalid, "read script %s: it is no text", path).WithHint("a script can fetch programs, or build them")
 	}
+	if first, _, _ := strings.Cut(string(b), "\n"); strings.HasSuffix(first, "\r") {
+		return "", vm.Errorf(vm.CodeInvalid, "read script %s: its lines end as Windows ends them, which makes other words of the last ones", path).WithHint("tr -d '\\r' <FILE >NEW")
+	}
 	return string(b), nil
 }
 

@@ -32,7 +32,7 @@ what it has written, KEPT what of that 'banger vm attach' still gives.
 	}
 	asJSON := jsonFlag(cmd)
 	quiet := cmd.Flags().BoolP("quiet", "q", false, "print ids only")
-	cmd.MarkFlagsMutuallyExclusive("json", "quiet")
+	exclusive(cmd, "json", "quiet")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return a.with(cmd.Context(), true, func(ctx context.Context, c *client.Client, _ *progress) error {
 			all, err := c.Jobs(ctx, args[0])

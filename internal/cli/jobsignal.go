@@ -17,7 +17,7 @@ func newSignal(a *app) *cobra.Command {
 		Use:   "signal NAME JOB [SIGNAL]",
 		Short: "Send a command that runs in a VM a signal",
 		Long: `Send a job of a VM a signal: to the command and what it has started in its process group; where it has a terminal, to what runs in
-its foreground. SIGNAL is a name or a number, as TERM, SIGKILL or 2; without one it is TERM.`,
+its foreground. SIGNAL is a name or a number, as TERM, SIGKILL, RTMIN+1 or 2; without one it is TERM.`,
 		Example:           "  banger vm signal web 3f2a\n  banger vm signal web 3f2a KILL",
 		ValidArgsFunction: a.completeJobs,
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -32,8 +32,9 @@ its foreground. SIGNAL is a name or a number, as TERM, SIGKILL or 2; without one
 		if len(args) == 3 {
 			signal = args[2]
 		}
-		if !isSignal(signal) {
-			return usage(cmd, "there is no signal %q", signal)
+		signal, ok := toGuest(signal)
+		if !ok {
+			return usage(cmd, "there is no signal %q: it is a name or a number of 'kill -l'", args[2])
 		}
 		return a.with(cmd.Context(), true, func(ctx context.Context, c *client.Client, _ *progress) error {
 			return c.SignalJob(ctx, args[0], guest.SignalRequest{Job: args[1], Signal: signal})
@@ -42,10 +43,28 @@ its foreground. SIGNAL is a name or a number, as TERM, SIGKILL or 2; without one
 	return cmd
 }
 
-// isSignal says whether a guest can know a signal by this name or number.
-func isSignal(s string) bool {
+// otherNames are those of signals that have another one as well, and the first and the last of those that are the programs' own, as
+// the C library counts them.
+var otherNames = map[string]int{"CLD": int(unix.SIGCHLD), "IOT": int(unix.SIGABRT), "POLL": int(unix.SIGIO), "RTMIN": 34, "RTMAX": 64}
+
+// toGuest is a signal by a name or a number that a guest knows; false where there is none of this one.
+func toGuest(s string) (string, bool) {
 	if n, err := strconv.Atoi(s); err == nil {
-		return n > 0 && n <= 64
+		return s, n > 0 && n <= otherNames["RTMAX"]
 	}
-	return unix.SignalNum("SIG"+strings.TrimPrefix(strings.ToUpper(s), "SIG")) != 0
+	name := strings.TrimPrefix(strings.ToUpper(s), "SIG")
+	if unix.SignalNum("SIG"+name) != 0 {
+		return s, true
+	}
+	base, offset := name, 0
+	if at := strings.IndexAny(name, "+-"); at > 0 && strings.HasPrefix(name, "RT") {
+		n, err := strconv.Atoi(name[at:])
+		if err != nil {
+			return "", false
+		}
+		base, offset = name[:at], n
+	}
+	n, ok := otherNames[base]
+	n += offset
+	return strconv.Itoa(n), ok && n <= otherNames["RTMAX"] && (offset == 0 || n >= otherNames["RTMIN"])
 }

@@ -35,7 +35,7 @@ A NAME may be a pattern. With --json: one object for one NAME, an array for seve
 
 // showCommand completes cmd, which has its texts.
 func showCommand(a *app, l library, cmd *cobra.Command) *cobra.Command {
-	cmd.Use, cmd.Args = "show [flags] NAME...", oneOrMore("NAME")
+	cmd.Use, cmd.Args, cmd.SuggestFor = "show [flags] NAME...", oneOrMore("NAME"), []string{"inspect"}
 	cmd.ValidArgsFunction = a.completeLibrary(l)
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, names []string) error {

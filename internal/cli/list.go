@@ -46,7 +46,7 @@ Pending (in JSON "pending") names all of that: vcpu, memory, disk-size.`,
 	all := cmd.Flags().BoolP("all", "a", false, "")
 	words := cmd.Flags().StringArrayP("filter", "f", nil, "only VMs for which `KEY=VALUE` holds")
 	format := cmd.Flags().String("format", "", "write each VM by this Go `TEMPLATE`")
-	cmd.MarkFlagsMutuallyExclusive("json", "quiet", "format")
+	exclusive(cmd, "json", "quiet", "format")
 	cmd.RunE = func(cmd *cobra.Command, names []string) error {
 		_ = all // stopped VMs are always listed; fingers used to Docker write -a
 		selected, err := parseFilter(*words, names)

@@ -56,7 +56,7 @@ too little. Where some of the output that may be younger is not kept any more, t
 	since := cmd.Flags().String("since", "", "with --daemon, --exec: print only what is younger than `TIME`, as 10m or 2006-01-02T15:04:05Z")
 	until := cmd.Flags().String("until", "", "with --exec: print only what is not younger than `TIME`")
 	cmd.Flags().BoolVarP(&l.times, "timestamps", "t", false, "with --exec: print before each line when it came")
-	cmd.MarkFlagsMutuallyExclusive("console", "daemon", "exec")
+	exclusive(cmd, "console", "daemon", "exec")
 	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
 		changed := cmd.Flags().Changed
 		switch {

@@ -28,6 +28,7 @@ A NAME may be a pattern. With --json: one object for one NAME, an array for seve
 		Example: "  banger vm show web\n  banger vm show web --json\n  banger vm show 'test-*'",
 		Args:    oneOrMore("NAME"),
 
+		SuggestFor:        []string{"inspect"}, // as Docker calls it
 		ValidArgsFunction: a.completeVMs(0),
 	}
 	asJSON := jsonFlag(cmd)

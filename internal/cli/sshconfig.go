@@ -43,7 +43,7 @@ The configuration leads to the daemon of the BANGER_ROOT it was made with, whate
 	}
 	install := cmd.Flags().Bool("install", false, "include it in ~/.ssh/config")
 	uninstall := cmd.Flags().Bool("uninstall", false, "remove what --install did")
-	cmd.MarkFlagsMutuallyExclusive("install", "uninstall")
+	exclusive(cmd, "install", "uninstall")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if *uninstall {
 			return a.uninstallSSHConfig()

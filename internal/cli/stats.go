@@ -25,6 +25,7 @@ func newStats(a *app) *cobra.Command {
 		Use:   "stats [flags] [NAME...]",
 		Short: "Show what VMs use of their own and of the host",
 		Long: `Show what VMs use, anew each second until Ctrl-C: all that run, or those that are named or match a pattern, in whatever state.
+On a terminal as many as it has room for.
 
 CPU, MEMORY, NET, DISK and PROCS are what the guest says of itself: processor time since the last sample (100% is one processor),
 memory that is not available to its programs out of all it has, bytes received and sent, and read and written, since its boot, and
@@ -131,7 +132,11 @@ func (a *app) showLoads(asJSON, once bool) func([]load) error {
 		case asJSON:
 			return json.NewEncoder(a.out).Encode(loads)
 		case live:
-			return redraw(a.out, loads)
+			width, height, err := term.GetSize(int(a.out.Fd()))
+			if err != nil {
+				width, height = 0, 0
+			}
+			return redraw(a.out, loads, width, height)
 		}
 		if !first {
 			fmt.Fprintln(a.out)
@@ -141,14 +146,37 @@ func (a *app) showLoads(asJSON, once bool) func([]load) error {
 	}
 }
 
-// redraw writes the table from the top of the screen, and clears what is left of the last one: the screen does not flicker.
-func redraw(w io.Writer, loads []load) error {
+// redraw writes the table from the top of the screen, and clears what is left of the last one: the screen does not flicker. What
+// does not fit is counted: it would push the rest out at the top. A screen of no width or height has room for all.
+func redraw(w io.Writer, loads []load, width, height int) error {
 	var b strings.Builder
 	if err := loadTable(loads).write(&b); err != nil {
 		return err
 	}
-	_, err := io.WriteString(w, "\x1b[H"+strings.ReplaceAll(b.String(), "\n", "\x1b[K\n")+"\x1b[J")
+	lines := strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")
+	if width > 0 && height > 0 {
+		lines = fitting(lines, width, height-1) // the cursor has the last row
+	}
+	_, err := io.WriteString(w, "\x1b[H"+strings.Join(lines, "\x1b[K\n")+"\x1b[K\n\x1b[J")
 	return err
+}
+
+// fitting is those of lines that have room in so many rows, and how many more there are. Lines that are too long take several.
+func fitting(lines []string, width, rows int) []string {
+	ends := make([]int, len(lines)) // the rows that are taken with each
+	end := 0
+	for i, l := range lines {
+		end += max(1, (len(l)+width-1)/width)
+		ends[i] = end
+	}
+	if end <= rows {
+		return lines
+	}
+	n := 1 // what the columns are
+	for n < len(lines) && ends[n] < rows {
+		n++
+	}
+	return append(lines[:n:n], fmt.Sprintf("… %d more", len(lines)-n))
 }
 
 func loadTable(loads []load) *table {

@@ -70,3 +70,36 @@ func TestShares(t *testing.T) {
 		}
 	}
 }
+
+// A screen too small for all shows the first ones: it would scroll with each sample, and lose what is at the top.
+func TestStatsFitTheScreen(t *testing.T) {
+	var loads []load
+	for _, name := range []string{"a", "b", "c", "d"} {
+		loads = append(loads, load{VMStats: api.VMStats{Name: name}})
+	}
+	for _, c := range []struct {
+		width, height int
+		shown         string // the beginning of each line
+	}{
+		{200, 24, "NAME a b c d"},
+		{200, 6, "NAME a b c d"},
+		{200, 5, "NAME a b …"},
+		{60, 24, "NAME a b c d"},
+		{60, 11, "NAME a b c d"}, // each takes two rows, and the cursor one
+		{60, 10, "NAME a b c …"},
+		{60, 2, "NAME …"},
+		{0, 0, "NAME a b c d"},
+	} {
+		var b strings.Builder
+		check(t, redraw(&b, loads, c.width, c.height))
+		var shown []string
+		for line := range strings.Lines(b.String()) {
+			if text := strings.TrimPrefix(line, "\x1b[H"); text != "\x1b[J" {
+				shown = append(shown, strings.Fields(text)[0])
+			}
+		}
+		if got := strings.Join(shown, " "); got != c.shown || !strings.HasSuffix(b.String(), "\x1b[K\n\x1b[J") {
+			t.Errorf("%d×%d: %s, want %s: %q", c.width, c.height, got, c.shown, b.String())
+		}
+	}
+}

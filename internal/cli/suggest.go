@@ -24,11 +24,18 @@ func meant(word string, words []string) []string {
 }
 
 // meantCommands are the whole names of the commands that were probably meant by a word behind cmd. At the root the word may be
-// one of a group's: of the VMs', as with Docker, before the others', whose words count only as they are.
+// one of a group's: of the VMs', as with Docker, before the others', whose words count only as they are. So do the root's in a group.
 func meantCommands(cmd *cobra.Command, word string) []string {
 	places := []*cobra.Command{cmd}
-	if !cmd.HasParent() {
-		places = append(places, cmd.Commands()...)
+	if cmd.HasParent() {
+		places = append(places, cmd.Root())
+	}
+	for _, group := range cmd.Commands() {
+		at := len(places)
+		if group.Name() == "vm" {
+			at = 1
+		}
+		places = slices.Insert(places, at, group)
 	}
 	var words, found []string
 	paths := map[string]string{}

@@ -36,6 +36,27 @@ func flagError(cmd *cobra.Command, err error) error {
 	return usage(cmd, "%w", err)
 }
 
+// exclusive refuses more than one of these flags. Shells do not complete the others beside one, either.
+func exclusive(cmd *cobra.Command, flags ...string) {
+	cmd.MarkFlagsMutuallyExclusive(flags...)
+	args := cmd.Args
+	cmd.Args = func(cmd *cobra.Command, given []string) error {
+		var set []string
+		for _, f := range flags {
+			if cmd.Flags().Changed(f) {
+				set = append(set, "--"+f)
+			}
+		}
+		if last := len(set) - 1; last > 0 {
+			return usage(cmd, "%s and %s contradict each other", strings.Join(set[:last], ", "), set[last])
+		}
+		if args == nil {
+			return nil
+		}
+		return args(cmd, given)
+	}
+}
+
 // group is the Args of a command that only groups others: cobra would answer an unknown one with help and success.
 func group(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {

@@ -136,12 +136,18 @@ func (e *Engine) Events(ctx context.Context, ref string) (<-chan vm.Event, error
 	return s.ch, nil
 }
 
-// stateEvent tells subscribers what was just committed.
+// stateEvent tells subscribers what was just committed, and the log: events are not kept.
 func (e *Engine) stateEvent(r vm.VMRecord) {
+	about := []any{"vm", r.Name, "id", r.ID, "want", r.Want, "state", r.Runtime.State}
+	if r.Runtime.LastError != "" {
+		about = append(about, "error", r.Runtime.LastError)
+	}
+	e.Log.Info("recorded", about...)
 	e.events.publish(vm.Event{VM: r.ID, Name: r.Name, Kind: "state", State: r.Runtime.State, Text: r.Runtime.LastError})
 }
 
 // goneEvent tells subscribers that the row is gone. The name may be empty: nobody has read the row since the daemon's start.
 func (e *Engine) goneEvent(id vm.ID, name string) {
+	e.Log.Info("gone", "vm", name, "id", id)
 	e.events.publish(vm.Event{VM: id, Name: name, Kind: "gone"})
 }

@@ -68,7 +68,7 @@ func (e *Engine) guardDisks(ctx context.Context) {
 			})
 			if err != nil {
 				if ctx.Err() == nil && alive { // else the disk is being taken down, and who does it tells
-					e.Log.Warn("cannot guard a VM's disk", "vm", r.Name, "error", err)
+					e.Log.Warn("cannot guard a VM's disk", "vm", r.Name, "id", r.ID, "error", err)
 				}
 				continue
 			}
@@ -129,7 +129,7 @@ func (w *worker) repairDisk(ctx context.Context, r vm.VMRecord, d disk.Driver, g
 	if err != nil {
 		return noSpace(fmt.Errorf("repair the system disk: %w", err))
 	}
-	w.e.Log.Warn("a VM's system disk is repaired, most likely after the host's file system was full", "vm", r.Name, "was", h.State)
+	w.e.Log.Warn("a VM's system disk is repaired, most likely after the host's file system was full", "vm", r.Name, "id", r.ID, "was", h.State)
 	w.e.events.publish(vm.Event{VM: r.ID, Name: r.Name, Kind: "note", Text: "the system disk is repaired: it was " + h.State +
 		", most likely since the host's file system was full, and has lost the writes that failed then and no others"})
 	return nil

@@ -52,7 +52,7 @@ func (w *worker) rediscover(ctx context.Context, r vm.VMRecord) error {
 		return err
 	}
 	if err != nil { // found, but the scratch file could not be written: it is known in memory, and found again next time
-		w.e.Log.Warn("found the VMM, cannot note it", "vm", r.Name, "error", err)
+		w.e.Log.Warn("found the VMM, cannot note it", "vm", r.Name, "id", r.ID, "error", err)
 	}
 	if alive {
 		w.askPaused(ctx, r)

@@ -28,7 +28,7 @@ func (w *worker) networkFault(ctx context.Context, r vm.VMRecord, err error) err
 	}
 	var n netState
 	if err != nil {
-		w.e.Log.Warn("a running VM may be without its network; it is tried again", "vm", r.Name, "error", err)
+		w.e.Log.Warn("a running VM may be without its network; it is tried again", "vm", r.Name, "id", r.ID, "error", err)
 		n.fault = netFault + ": " + err.Error()
 		if hint := vm.HintOf(err); hint != "" {
 			n.fault += " (" + hint + ")"

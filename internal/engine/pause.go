@@ -120,7 +120,7 @@ func (w *worker) askPaused(ctx context.Context, r vm.VMRecord) {
 	defer cancel()
 	paused, err := p.Paused(ctx, refOf(r))
 	if err != nil && ctx.Err() == nil && w.e.Processes.Alive(w.e.Handles.Process(r.ID)) {
-		w.e.Log.Warn("cannot ask whether a VM is paused", "vm", r.Name, "error", err)
+		w.e.Log.Warn("cannot ask whether a VM is paused", "vm", r.Name, "id", r.ID, "error", err)
 	}
 	w.setPaused(paused)
 }
@@ -133,7 +133,7 @@ func (w *worker) goOn(ctx context.Context, r vm.VMRecord) {
 		return
 	}
 	if err := w.halt(ctx, p, r, false); err != nil {
-		w.e.Log.Warn("a paused VM does not go on to its end", "vm", r.Name, "error", err)
+		w.e.Log.Warn("a paused VM does not go on to its end", "vm", r.Name, "id", r.ID, "error", err)
 	}
 }
 

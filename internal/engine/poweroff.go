@@ -44,7 +44,7 @@ func (w *worker) endGently(ctx context.Context, r vm.VMRecord, id proc.Identity,
 		}
 		return unsettled, nil
 	}
-	w.e.Log.Warn("the guest did not power off", "vm", r.Name, "error", why)
+	w.e.Log.Warn("the guest did not power off", "vm", r.Name, "id", r.ID, "error", why)
 	if !booting { // a guest that was has written nothing anybody waits for
 		unsettled = w.noteUnsettled(ctx, r, why)
 	}
@@ -95,7 +95,7 @@ func (w *worker) tellToEnd(ctx context.Context, r vm.VMRecord, c *guest.Client, 
 	// Most of it, that is: what processes write meanwhile, and in their end, is left for the settling.
 	err := within(ctx, waits.sync, c.Sync)
 	if err != nil {
-		w.e.Log.Warn("the guest's disks were not written before its end", "vm", r.Name, "error", err)
+		w.e.Log.Warn("the guest's disks were not written before its end", "vm", r.Name, "id", r.ID, "error", err)
 	}
 	err = within(ctx, waits.answer, func(ctx context.Context) error {
 		return c.PowerOff(ctx, guest.PowerOff{GraceMs: grace.Milliseconds()})
@@ -129,7 +129,7 @@ func (w *worker) noteUnsettled(ctx context.Context, r vm.VMRecord, why error) er
 		r.Runtime.LastError, r.Runtime.LastErrorAt = unsettled.Error(), time.Now()
 	})
 	if err != nil {
-		w.e.Log.Warn("no record says that the guest's disks were not settled", "vm", r.Name, "error", err)
+		w.e.Log.Warn("no record says that the guest's disks were not settled", "vm", r.Name, "id", r.ID, "error", err)
 	}
 	return unsettled
 }

@@ -93,7 +93,7 @@ func (e *Engine) portChanged(id vm.ID, name string, p vm.Port, why string) {
 	text := fmt.Sprintf("port %s is published", p)
 	if why != "" {
 		text = why + "; it is tried again"
-		e.Log.Warn("a port is not published", "vm", name, "port", p, "error", why)
+		e.Log.Warn("a port is not published", "vm", name, "id", id, "port", p, "error", why)
 	}
 	e.events.publish(vm.Event{VM: id, Name: name, Kind: "note", Text: text})
 }

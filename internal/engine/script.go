@@ -126,8 +126,24 @@ func (e *Engine) provision(ctx context.Context, id vm.ID, name, script string, r
 	if exit.Reason != "" {
 		last = exit.Reason
 	}
-	return vm.Errorf(vm.CodeInvalid, "the script ended with exit status %d: %s", exit.Code, or(last, "it said nothing")).
-		WithHint("nothing was made; a script begins with #!, or is one of /bin/sh, and 'set -e' ends it where something fails")
+	hint := "a script begins with #!, or is one of /bin/sh, and 'set -e' ends it where something fails"
+	if with := interpreter(script); with != "" && exit.Code == commandNotFound {
+		hint = "a command is not in the image, or the script's own " + with + ": --packages adds what has it"
+	}
+	return vm.Errorf(vm.CodeInvalid, "the script ended with exit status %d: %s", exit.Code, or(last, "it said nothing")).WithHint("nothing was made; %s", hint)
+}
+
+// commandNotFound is a shell's exit status, also where a script's interpreter is what is not found: it names the script then.
+const commandNotFound = 127
+
+// interpreter is the program that a script's first line names; empty where it names none.
+func interpreter(script string) string {
+	first, _, _ := strings.Cut(script, "\n")
+	line, ok := strings.CutPrefix(first, "#!")
+	if words := strings.Fields(line); ok && len(words) > 0 {
+		return words[0]
+	}
+	return ""
 }
 
 // told is a writer that hands on whole lines, and keeps the last ones. Both outputs of a command may write to it.

@@ -103,6 +103,8 @@ func TestBuildScriptedThatFails(t *testing.T) {
 	}
 	w.scripted(3, nil)
 	build(t.Context(), vm.CodeInvalid, "build image mine: the script ended with exit status 3: one\ntwo\nthree; nothing was made")
+	w.scripted(127, nil)
+	build(t.Context(), vm.CodeInvalid, "exit status 127: one\ntwo\nthree; nothing was made; a command is not in the image, or the script's own /bin/sh: --packages")
 	ctx, leave := context.WithCancel(t.Context())
 	w.scripted(0, func(fake.Exec) { leave() })
 	build(ctx, vm.CodeCanceled, "build image mine")
@@ -110,5 +112,13 @@ func TestBuildScriptedThatFails(t *testing.T) {
 	build(t.Context(), vm.CodeUnavailable, "no machine today")
 	if _, err := d.BuildScripted(t.Context(), image.BuildOptions{Name: "mine"}, strings.Repeat("x", MaxScript+1), nil); vm.CodeOf(err) != vm.CodeInvalid {
 		t.Errorf("a large one: %v", err)
+	}
+}
+
+func TestInterpreter(t *testing.T) {
+	for script, want := range map[string]string{"#!/bin/sh\necho": "/bin/sh", "#! /usr/bin/env python3 -u\n": "/usr/bin/env", "#!/bin/sh": "/bin/sh", "#!\n": "", "echo #!/bin/sh\n": "", "": ""} {
+		if got := interpreter(script); got != want {
+			t.Errorf("%q is one of %q, want %q", script, got, want)
+		}
 	}
 }

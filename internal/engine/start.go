@@ -180,7 +180,7 @@ func (w *worker) prepare(ctx context.Context, r vm.VMRecord) (p prepared, err er
 		return p, err
 	}
 	if limitError != nil || !limited { // belonging to its caller's, or to nobody's bounds, is a lesser evil than not running
-		e.Log.Warn("the VM is not held within the bounds of a cgroup of its own", "vm", r.Name, "cgroup", group, "error", limitError)
+		e.Log.Warn("the VM is not held within the bounds of a cgroup of its own", "vm", r.Name, "id", r.ID, "cgroup", group, "error", limitError)
 	}
 	h := vm.VMHandles{BootID: e.BootID, Cgroup: group, TapDevice: p.net.TapDevice,
 		BaseLoop: p.root.BaseLoop, CowLoop: p.root.CowLoop, DMName: p.root.DMName, DMDev: p.root.DMDev,

@@ -36,7 +36,7 @@ func (w *worker) attend(r vm.VMRecord, id proc.Identity, exited <-chan string) {
 	for _, path := range logsOf(r) {
 		w.e.wg.Go(func() {
 			if err := logfile.Bound(ctx, path, logMax); err != nil && ctx.Err() == nil {
-				w.e.Log.Warn("a log is not kept within bounds", "vm", r.Name, "log", path, "error", err)
+				w.e.Log.Warn("a log is not kept within bounds", "vm", r.Name, "id", r.ID, "log", path, "error", err)
 			}
 		})
 	}
@@ -219,7 +219,7 @@ func (w *worker) remove(ctx context.Context, r vm.VMRecord) error {
 	w.e.settleNetwork(ctx, r)
 	if err == nil { // what is left of these goes when the daemon is started next, and is not the VM's
 		if serr := errors.Join(w.e.Images.Sweep(ctx, r.ImageDigest), w.e.Kernels.Sweep(ctx, r.KernelDigest)); serr != nil {
-			w.e.Log.Warn("what a VM stood on is left", "vm", r.Name, "error", serr)
+			w.e.Log.Warn("what a VM stood on is left", "vm", r.Name, "id", r.ID, "error", serr)
 		}
 	}
 	return err

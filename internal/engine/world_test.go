@@ -35,6 +35,7 @@ type world struct {
 	shared *sharing // the network, where VMs share something; nil: they do not
 	store  *guarded // makes disks that have to be guarded; nil: they need not
 	jails  bool     // VMMs run in jails, and write metrics, from the next life of the daemon on
+	log    io.Writer
 
 	turns    atomic.Int32 // how often a VMM was asked whether its machine runs
 	ensured  atomic.Int32 // images and kernels asked for
@@ -54,7 +55,7 @@ type faults struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, host: fake.NewHost(), paths: paths.Under(t.TempDir())}
+	w := &world{t: t, host: fake.NewHost(), paths: paths.Under(t.TempDir()), log: io.Discard}
 	must(t, os.MkdirAll(w.paths.VMs(), 0o700))
 	must(t, os.MkdirAll(filepath.Join(w.paths.Images(), "x"), 0o700))
 	must(t, os.WriteFile(images{w}.RootPath(""), []byte("root file system"), 0o600))
@@ -98,7 +99,7 @@ func (w *world) begin() *daemon {
 		Defaults: Defaults{VCPU: 1, MemoryMiB: 256, DiskSize: 1 << 30, Image: "img", Kernel: "kern", VMM: "auto", Disk: "auto", Network: "auto"},
 		UIDs:     UIDs{First: 900000, Count: 2},
 		Limits:   Limits{MemoryMiB: 4096, FreeBytes: func(string) (uint64, error) { return 1 << 40, nil }},
-		Log:      slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Log:      slog.New(slog.NewTextHandler(w.log, nil)),
 	})
 	d := &daemon{e, w.t}
 	w.t.Cleanup(d.kill)

@@ -62,7 +62,7 @@ func (l *Library) recipeOf(ctx context.Context, o *BuildOptions) (recipe, error)
 	}
 	r, ok := recipeNamed(o.Recipe)
 	if !ok {
-		return recipe{}, vm.Errorf(vm.CodeNotFound, "no recipe is named %q", o.Recipe).WithHint("%s", l.known(ctx))
+		return recipe{}, vm.Errorf(vm.CodeNotFound, "no recipe is named %q", o.Recipe).WithHint("%s", l.known(ctx, ""))
 	}
 	if err := l.names().CheckName(o.Name); err != nil {
 		return recipe{}, err

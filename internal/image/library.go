@@ -119,7 +119,7 @@ func (l *Library) Known(ctx context.Context, name string) error {
 	}
 	_, err := l.present(ctx, name)
 	if vm.CodeOf(err) == vm.CodeNotFound {
-		return vm.Errorf(vm.CodeNotFound, "no image named %q", name).WithHint("%s", l.known(ctx))
+		return vm.Errorf(vm.CodeNotFound, "no image named %q", name).WithHint("%s", l.known(ctx, name))
 	}
 	return err
 }
@@ -193,16 +193,19 @@ func (l *Library) present(ctx context.Context, name string) (vm.Image, error) {
 	return img, nil
 }
 
-// known names the images and recipes there are, for a hint.
-func (l *Library) known(ctx context.Context) string {
-	hint := "can be built: " + strings.Join(recipeNames(), ", ")
-	images, err := l.cfg.Records.Images(ctx)
-	if err != nil || len(images) == 0 {
-		return hint
-	}
+// known names the images and recipes there are, for a hint, and first the one that was probably meant.
+func (l *Library) known(ctx context.Context, meant string) string {
+	recipes := recipeNames()
+	hint := "can be built: " + strings.Join(recipes, ", ")
 	var names []string
-	for _, i := range images {
-		names = append(names, i.Name)
+	if images, err := l.cfg.Records.Images(ctx); err == nil && len(images) > 0 {
+		for _, i := range images {
+			names = append(names, i.Name)
+		}
+		hint = "images: " + strings.Join(names, ", ") + "; " + hint
 	}
-	return "images: " + strings.Join(names, ", ") + "; " + hint
+	if near := vm.Nearest(meant, append(names, recipes...)); near != "" {
+		return "did you mean " + near + "? " + hint
+	}
+	return hint
 }

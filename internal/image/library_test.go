@@ -69,6 +69,11 @@ func TestEnsureUnknownNamesWhatThereIs(t *testing.T) {
 	if vm.CodeOf(err) != vm.CodeNotFound || vm.HintOf(err) != "images: mine; can be built: debian-bookworm" {
 		t.Errorf("%v, code %s, hint %q", err, vm.CodeOf(err), vm.HintOf(err))
 	}
+	for typed, near := range map[string]string{"mien": "mine", "debian-bokworm": vm.DefaultImage} {
+		if err := l.Known(t.Context(), typed); !strings.HasPrefix(vm.HintOf(err), "did you mean "+near+"? images: mine; ") {
+			t.Errorf("%s: %v, hint %q", typed, err, vm.HintOf(err))
+		}
+	}
 }
 
 func TestBuildRefuses(t *testing.T) {

@@ -94,8 +94,10 @@ func TestEnsure(t *testing.T) {
 	if err != nil || again != k {
 		t.Errorf("%+v, %v", again, err)
 	}
-	if _, err := l.Ensure(t.Context(), "other", nil); vm.CodeOf(err) != vm.CodeNotFound || !strings.Contains(vm.HintOf(err), vm.DefaultKernel) {
-		t.Errorf("%v, hint %q", err, vm.HintOf(err))
+	for typed, hint := range map[string]string{"other": "there are: " + vm.DefaultKernel, vm.DefaultKernel + "x": "did you mean " + vm.DefaultKernel + "? there are: "} {
+		if _, err := l.Ensure(t.Context(), typed, nil); vm.CodeOf(err) != vm.CodeNotFound || !strings.HasPrefix(vm.HintOf(err), hint) {
+			t.Errorf("%v, hint %q", err, vm.HintOf(err))
+		}
 	}
 	all, err := l.List(t.Context())
 	if err != nil || !slices.Equal(all, []vm.Kernel{k}) {

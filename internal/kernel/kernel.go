@@ -138,6 +138,9 @@ func (l *Library) Get(ctx context.Context, name string) (vm.Kernel, error) {
 		}
 		slices.Sort(names)
 		here = "there are: " + strings.Join(names, ", ")
+		if near := vm.Nearest(name, names); near != "" {
+			here = "did you mean " + near + "? " + here
+		}
 	}
 	return vm.Kernel{}, vm.Errorf(vm.CodeNotFound, "no kernel named %q", name).
 		WithHint("%s; get one by: banger kernel import", here)

@@ -41,7 +41,7 @@ func (s *streams) run() {
 			if errors.Is(err, net.ErrClosed) || s.e.open.Err() != nil {
 				return
 			}
-			s.v.p.Log.Warn("a published port takes no connections for the moment", "vm", s.v.nameNow(), "port", s.e.port, "error", err)
+			s.v.p.Log.Warn("a published port takes no connections for the moment", "vm", s.v.nameNow(), "id", s.v.id, "port", s.e.port, "error", err)
 			if wait(s.e.open, pause) != nil { // it has no descriptors left, say
 				return
 			}
@@ -107,7 +107,7 @@ func (s *streams) carry(c net.Conn) {
 		_ = stream.Close()
 	})()
 	if err := guest.Forward(stream, conn); err != nil {
-		s.v.p.Log.Debug("a connection broke off", "vm", s.v.nameNow(), "port", s.e.port, "client", conn.RemoteAddr(), "error", err)
+		s.v.p.Log.Debug("a connection broke off", "vm", s.v.nameNow(), "id", s.v.id, "port", s.e.port, "client", conn.RemoteAddr(), "error", err)
 	}
 }
 
@@ -121,7 +121,7 @@ func (v *ports) dial(ctx context.Context, port vm.Port) (net.Conn, error) {
 	}
 	stream, err := g.Forward(ctx, guest.ForwardRequest{Protocol: port.Protocol, Port: port.GuestPort})
 	if err != nil {
-		v.p.Log.Debug("the guest took no connection", "vm", v.nameNow(), "port", port, "error", err)
+		v.p.Log.Debug("the guest took no connection", "vm", v.nameNow(), "id", v.id, "port", port, "error", err)
 	}
 	return stream, err
 }

@@ -44,7 +44,12 @@ func (s *Store) Images(ctx context.Context) ([]vm.Image, error) {
 
 // ImageByName reads one image; CodeNotFound when there is none.
 func (s *Store) ImageByName(ctx context.Context, name string) (vm.Image, error) {
-	return one(s.queryImages(ctx, `WHERE name = ?`, name))(vm.Errorf(vm.CodeNotFound, "no image named %q", name).WithHint("banger image list shows all"))
+	none := vm.Errorf(vm.CodeNotFound, "no image named %q", name)
+	i, err := one(s.queryImages(ctx, `WHERE name = ?`, name))(none)
+	if errors.Is(err, none) {
+		return i, none.WithHint("%sbanger image list shows all", meant(s.nearest(ctx, `SELECT name FROM images ORDER BY name`, name)))
+	}
+	return i, err
 }
 
 // ImageByDigest reads one image; CodeNotFound when there is none.
@@ -108,7 +113,12 @@ func (s *Store) Kernels(ctx context.Context) ([]vm.Kernel, error) {
 
 // KernelByName reads one kernel; CodeNotFound when there is none.
 func (s *Store) KernelByName(ctx context.Context, name string) (vm.Kernel, error) {
-	return one(s.queryKernels(ctx, `WHERE name = ?`, name))(vm.Errorf(vm.CodeNotFound, "no kernel named %q", name).WithHint("banger kernel list shows all"))
+	none := vm.Errorf(vm.CodeNotFound, "no kernel named %q", name)
+	k, err := one(s.queryKernels(ctx, `WHERE name = ?`, name))(none)
+	if errors.Is(err, none) {
+		return k, none.WithHint("%sbanger kernel list shows all", meant(s.nearest(ctx, `SELECT name FROM kernels ORDER BY name`, name)))
+	}
+	return k, err
 }
 
 // KernelByDigest reads one kernel; CodeNotFound when there is none.

@@ -135,6 +135,23 @@ func TestReferences(t *testing.T) {
 	}
 }
 
+func TestMistypedImagesAndKernels(t *testing.T) {
+	s, ctx := open(t), t.Context()
+	if err := errors.Join(s.PutImage(ctx, vm.Image{Name: "tools", Digest: "sha256:aa"}), s.PutKernel(ctx, vm.Kernel{Name: "mine", Digest: "sha256:bb"})); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"tolos": "did you mean tools? banger image list shows all", "mine": "banger image list shows all"} {
+		if _, err := s.ImageByName(ctx, name); vm.CodeOf(err) != vm.CodeNotFound || vm.HintOf(err) != want {
+			t.Errorf("image %q: %v, hint %q, want %q", name, err, vm.HintOf(err), want)
+		}
+	}
+	for name, want := range map[string]string{"mien": "did you mean mine? banger kernel list shows all", "tools": "banger kernel list shows all"} {
+		if _, err := s.KernelByName(ctx, name); vm.CodeOf(err) != vm.CodeNotFound || vm.HintOf(err) != want {
+			t.Errorf("kernel %q: %v, hint %q, want %q", name, err, vm.HintOf(err), want)
+		}
+	}
+}
+
 func TestIntentAndCommit(t *testing.T) {
 	s, ctx := open(t), t.Context()
 	r := record("0123456789ab", "web")

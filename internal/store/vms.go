@@ -70,15 +70,23 @@ func (s *Store) VMByRef(ctx context.Context, ref string) (vm.VMRecord, error) {
 	case len(rs) > 1 && ref != "":
 		return vm.VMRecord{}, vm.Errorf(vm.CodeInvalid, "%q is the beginning of %d VM ids", ref, len(rs)).WithHint("give more digits, or the name")
 	}
-	if near := s.nearest(ctx, ref); near != "" {
-		return vm.VMRecord{}, vm.Errorf(vm.CodeNotFound, "no VM named %q", ref).WithHint("did you mean %s? banger vm list shows all", near)
+	if near := s.nearest(ctx, `SELECT name FROM vms ORDER BY name`, ref); near != "" {
+		return vm.VMRecord{}, vm.Errorf(vm.CodeNotFound, "no VM named %q", ref).WithHint("%sbanger vm list shows all", meant(near))
 	}
 	return vm.VMRecord{}, notFound(ref)
 }
 
-// nearest is the name of a VM that was probably meant; empty where none is near, or they cannot be read.
-func (s *Store) nearest(ctx context.Context, ref string) string {
-	rows, err := s.db.QueryContext(ctx, `SELECT name FROM vms ORDER BY name`)
+// meant begins the hint where a name was not found; empty where none is near it.
+func meant(near string) string {
+	if near == "" {
+		return ""
+	}
+	return "did you mean " + near + "? "
+}
+
+// nearest is the name, of those that query selects, that was probably meant; empty where none is near, or they cannot be read.
+func (s *Store) nearest(ctx context.Context, query, ref string) string {
+	rows, err := s.db.QueryContext(ctx, query)
 	if err != nil {
 		return ""
 	}

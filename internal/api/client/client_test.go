@@ -163,7 +163,13 @@ func TestStart(t *testing.T) {
 
 func TestDaemonGoesAway(t *testing.T) {
 	cl := New(serve(t, func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != api.PathVersion { // it answered when it was called, and dies of the request
+		switch r.URL.Path { // it answered when it was called, and dies of the request
+		case api.PathVersion:
+		case path(api.PathVMLogs, "web"): // in the midst of the answer
+			io.WriteString(w, "[    0.000000] Linux version")
+			w.(http.Flusher).Flush()
+			fallthrough
+		default:
 			hangUp(w)
 		}
 	}))
@@ -172,6 +178,15 @@ func TestDaemonGoesAway(t *testing.T) {
 		"stream": func() error { return cl.Delete(context.Background(), "web", nil) },
 		"exec": func() error {
 			_, err := cl.Exec(context.Background(), "web", guest.ExecRequest{})
+			return err
+		},
+		"logs": func() error {
+			log, err := cl.Logs(context.Background(), "web", LogQuery{Follow: true})
+			if err != nil {
+				return fmt.Errorf("before it is read: %w", err)
+			}
+			defer log.Close()
+			_, err = io.ReadAll(log)
 			return err
 		},
 	} {

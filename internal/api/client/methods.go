@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/url"
@@ -192,11 +193,26 @@ func (c *Client) Logs(ctx context.Context, ref string, l LogQuery) (io.ReadClose
 	if !l.Since.IsZero() {
 		q.Set("since", l.Since.Format(time.RFC3339Nano))
 	}
-	resp, err := c.send(ctx, "reading the log of VM "+ref, http.MethodGet, path(api.PathVMLogs, ref)+"?"+q.Encode(), nil, nil)
+	what := "reading the log of VM " + ref
+	resp, err := c.send(ctx, what, http.MethodGet, path(api.PathVMLogs, ref)+"?"+q.Encode(), nil, nil) //nolint:bodyclose // who reads it closes it
 	if err != nil {
 		return nil, err
 	}
-	return resp.Body, nil
+	return text{resp.Body, func(err error) error { return c.gone(ctx, what, err) }}, nil
+}
+
+// text is an answer that is read as it comes; gone says why it broke off.
+type text struct {
+	io.ReadCloser
+	gone func(error) error
+}
+
+func (t text) Read(b []byte) (int, error) {
+	n, err := t.ReadCloser.Read(b)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = t.gone(err)
+	}
+	return n, err
 }
 
 // Doctor has the daemon look at its host.

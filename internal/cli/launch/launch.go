@@ -49,7 +49,17 @@ type Launcher struct {
 // Start returns nil once a daemon listens, its own or one that another process started meanwhile. The daemon outlives
 // the caller: own session, no terminal, output to Paths.DaemonLog. ctx bounds the wait, not the daemon.
 func (l Launcher) Start(ctx context.Context) error {
-	p, ctx := l.Paths, act.In(ctx, "launch")
+	err := l.start(act.In(ctx, "launch"))
+	if err == nil || ctx.Err() != nil || errors.As(err, new(*vm.Error)) {
+		return err
+	}
+	// A read-only file system, no descriptors left: nothing of a daemon's, which there is none of.
+	return vm.Errorf(vm.CodeUnavailable, "start the daemon: %w", err).
+		WithHint("it has to be able to write in %s; BANGER_ROOT=DIR puts everything under another directory", l.Paths.Root)
+}
+
+func (l Launcher) start(ctx context.Context) error {
+	p := l.Paths
 	if err := p.CheckSockets(); err != nil {
 		return err
 	}

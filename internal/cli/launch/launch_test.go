@@ -67,6 +67,18 @@ func TestStart(t *testing.T) {
 	}
 }
 
+// What keeps a daemon from being started is told as that: there is none that went away.
+func TestNoLock(t *testing.T) {
+	p := root(t)
+	if err := os.MkdirAll(p.StartLock(), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	err := script(t, p, `echo '{"ready":true}' >&3`).Start(context.Background())
+	if vm.CodeOf(err) != vm.CodeUnavailable || !strings.HasPrefix(err.Error(), "start the daemon: open lock file: ") || !strings.Contains(vm.HintOf(err), "write in "+p.Root+";") {
+		t.Errorf("%v (%s, %q)", err, vm.CodeOf(err), vm.HintOf(err))
+	}
+}
+
 // A daemon that somebody else began takes the lock only after it was looked for: ours gives way, and that one is as good.
 func TestAnotherDaemonIsQuicker(t *testing.T) {
 	p := root(t)

@@ -27,7 +27,7 @@ func (d *Driver) Apply(ctx context.Context, ports []network.Port) error {
 		d.ports[p.ID] = p
 		if !d.fits(p.Addr) && had[p.ID].Addr != p.Addr {
 			d.Log.Warn("a VM has no network, since its address is none of the guests' subnet: set the subnet back in config.toml, or delete the VM and make it anew",
-				"vm", p.Name, "address", p.Addr, "subnet", d.Config.Subnet)
+				"vm", p.Name, "id", p.ID, "address", p.Addr, "subnet", d.Config.Subnet)
 		}
 	}
 	if len(ports) == 0 {
