@@ -100,6 +100,7 @@ func run(ctx context.Context, ready *readyPipe, of wiring) error {
 		return err
 	}
 	defer unlock()
+	awaitLaunches(ctx, p.DaemonLock())
 	level, err := c.Level()
 	if err != nil {
 		return err
