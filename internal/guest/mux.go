@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -20,6 +21,7 @@ type Mux struct {
 	session *yamux.Session
 	conn    *hostConn
 	spare   chan *yamux.Stream // one that was opened beforehand
+	opening sync.Mutex         // is held by who opens it
 }
 
 const (
@@ -190,6 +192,10 @@ func (m *Mux) Dial(ctx context.Context) (net.Conn, error) {
 // ready opens a stream for the next who needs one, where there is none yet: the guest, slow as it is, has then accepted it when
 // its request comes.
 func (m *Mux) ready() {
+	if !m.opening.TryLock() {
+		return
+	}
+	defer m.opening.Unlock()
 	if len(m.spare) > 0 {
 		return
 	}
@@ -197,11 +203,7 @@ func (m *Mux) ready() {
 	if err != nil {
 		return // the session is over
 	}
-	select {
-	case m.spare <- s:
-	default:
-		_ = s.Close()
-	}
+	m.spare <- s // there is room: nobody else puts one there
 }
 
 // Close ends the session, all its connections, and the port's connection.
