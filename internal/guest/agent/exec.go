@@ -37,6 +37,7 @@ type process struct {
 	group  *cgroup // nil without cgroups
 	outs   []output
 	input  *os.File // the pipe behind Stdin
+	unread atomic.Bool
 
 	mu       sync.Mutex
 	ending   bool // it was hung up or terminated
@@ -188,9 +189,11 @@ func (p *process) Wait() guest.ExecExit {
 	complete := make(chan struct{})
 	var left atomic.Int32
 	left.Store(int32(len(p.outs)))
-	for _, o := range p.outs {
+	for i, o := range p.outs {
 		go func() {
-			if err := o.copy(); err != nil {
+			if err := o.copy(); i == 0 && p.unread.Load() {
+				_ = o.from.Close() // here: copy must not read what else has its number by then
+			} else if err != nil {
 				p.Hangup() // nobody reads any more
 			}
 			if left.Add(-1) == 0 {
@@ -216,6 +219,15 @@ func (p *process) Wait() guest.ExecExit {
 		return guest.ExecExit{Code: 128 + int(status.Signal()), Signal: unix.SignalName(status.Signal())}
 	}
 	return guest.ExecExit{Code: status.ExitStatus()}
+}
+
+// Unread is told when nobody reads the command's output any more: it gets SIGPIPE when it goes on writing. A terminal
+// has nothing like that.
+func (p *process) Unread() {
+	if p.Pty == nil {
+		p.unread.Store(true)
+		_ = p.outs[0].from.SetReadDeadline(time.Now())
+	}
 }
 
 // release closes our ends and gives the cgroup back.

@@ -264,6 +264,32 @@ func TestSSHClientGoesAway(t *testing.T) {
 	}
 }
 
+// What reads ssh's output may end first, as head does: the command then gets SIGPIPE, and nobody waits for it for ever.
+func TestSSHOutputThatNobodyReads(t *testing.T) {
+	testhost.Need(t, testhost.Root, testhost.SSH)
+	h := serveSSHHost(t)
+	told := filepath.Join(t.TempDir(), "told")
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "ssh", append(h.options(), "root@127.0.0.1", "yes; echo $? >"+told+"; exit 7")...)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_, err = io.ReadFull(out, make([]byte, 2))
+	_ = out.Close()
+	_ = cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); err != nil || code != 7 {
+		t.Errorf("ssh: exit status %d, %v, %v", code, ctx.Err(), err)
+	}
+	if got, err := os.ReadFile(told); string(got) != "141\n" {
+		t.Errorf("its status was %q, want 128 and SIGPIPE; %v", got, err)
+	}
+}
+
 // syncBuffer collects output while a test looks at it.
 type syncBuffer struct {
 	mu sync.Mutex

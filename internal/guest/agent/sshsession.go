@@ -93,6 +93,11 @@ func (x *sshSession) handle(r *ssh.Request) bool {
 	case "signal":
 		var sig struct{ Name string }
 		return ssh.Unmarshal(r.Payload, &sig) == nil && x.process != nil && x.process.Signal(sig.Name) == nil
+	case "eow@openssh.com": // OpenSSH's PROTOCOL, section 2.1
+		if x.process != nil {
+			x.process.Unread()
+		}
+		return true
 	case "shell", "exec", "subsystem":
 		return x.begin(r)
 	}
