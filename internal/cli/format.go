@@ -90,11 +90,9 @@ func eachLine(line *template.Template, all []api.VMSummary) ([]string, error) {
 	return lines, nil
 }
 
-// field is a field's use in a template.
-var field = regexp.MustCompile(`{{[^}]*\.([A-Z]\w*)`)
-
 // formatTable lays out what a template writes, a column up to each tab. Its header has the names of the fields, as Docker's.
 func formatTable(text string, line *template.Template, all []api.VMSummary) (*table, error) {
+	field := regexp.MustCompile(`{{[^}]*\.([A-Z]\w*)`) // here: every command would compile it at its start
 	t := &table{}
 	var header []string
 	for column := range strings.SplitSeq(unescape(text), "\t") {

@@ -29,8 +29,8 @@ const (
 	FrameExit    FrameType = 18 // JSON ExecExit
 	FrameStarted FrameType = 19 // JSON JobStarted: the process exists; empty from an agent of version 1
 	FrameDropped FrameType = 20 // big-endian uint64: so many bytes of output that would come here are not kept any more
-	FrameTime    FrameType = 22 // big-endian int64: what follows came so many nanoseconds after 1970; only where AttachRequest.Times asked
 	FrameKept    FrameType = 21 // empty: this is all that was kept. The last where AttachRequest.KeptOnly was asked for
+	FrameTime    FrameType = 22 // big-endian int64: what follows came so many nanoseconds after 1970; only where AttachRequest.Times asked
 )
 
 // MaxFrame bounds a payload. A reader refuses more.

@@ -1,13 +1,14 @@
 package guest
 
 import (
-	"banger/internal/vm"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"time"
+
+	"banger/internal/vm"
 )
 
 const (

@@ -76,14 +76,24 @@ func (c *Client) saw(h http.Header) {
 }
 
 func (c *Client) dial(ctx context.Context) (net.Conn, error) {
-	conn, err := Dial(ctx, c.socket)
-	if !errors.Is(err, ErrNoDaemon) || c.start == nil {
-		return conn, err
+	var conn net.Conn
+	err := c.starting(ctx, func() (err error) {
+		conn, err = Dial(ctx, c.socket)
+		return err
+	})
+	return conn, err
+}
+
+// starting tries what gives ErrNoDaemon where it did nothing, and tries it again once a daemon was started.
+func (c *Client) starting(ctx context.Context, try func() error) error {
+	err := try()
+	if !errors.Is(err, ErrNoDaemon) || c.start == nil || ctx.Err() != nil {
+		return err
 	}
 	if err := c.start(ctx); err != nil {
-		return nil, err
+		return err
 	}
-	return Dial(ctx, c.socket)
+	return try()
 }
 
 // path fills {ref} in one of the api.Path constants. ref is escaped: it may come from a command line.

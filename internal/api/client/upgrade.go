@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"net"
 	"net/http"
 
@@ -38,12 +37,12 @@ func (c *Client) upgrade(ctx context.Context, what, path, token string, body any
 			return nil, vm.Errorf(vm.CodeInternal, "%s: %w", what, err)
 		}
 	}
-	stream, answer, conn, err := c.openStream(ctx, path, token, payload)
-	if errors.Is(err, ErrNoDaemon) && c.start != nil && ctx.Err() == nil {
-		if err = c.start(ctx); err == nil {
-			stream, answer, conn, err = c.openStream(ctx, path, token, payload)
-		}
-	}
+	var stream, conn net.Conn
+	var answer *http.Response
+	err := c.starting(ctx, func() (err error) {
+		stream, answer, conn, err = c.openStream(ctx, path, token, payload) //nolint:bodyclose // it is, below
+		return err
+	})
 	if err != nil {
 		return nil, c.gone(ctx, what, err)
 	}
