@@ -30,6 +30,7 @@ const (
 	Ext4        Facility = "ext4"        // mkfs.ext4
 	SSH         Facility = "ssh"         // the ssh client
 	RSync       Facility = "rsync"       // the rsync program
+	Time        Facility = "time"        // GNU's program of that name
 	SSHFS       Facility = "sshfs"       // sshfs, and a kernel with FUSE
 	Ansible     Facility = "ansible"     // the ansible program
 	Bash        Facility = "bash"        // bash, and the package bash-completion
@@ -114,6 +115,8 @@ func (f Facility) check() error {
 		return programs("ssh")
 	case RSync:
 		return programs("rsync")
+	case Time:
+		return programs("time")
 	case SSHFS:
 		return errors.Join(programs("sshfs", "fusermount3"), openable("/dev/fuse"))
 	case Ansible:
