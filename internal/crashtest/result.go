@@ -5,7 +5,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"flag"
 	"os"
+	"slices"
+	"strings"
 )
 
 // ResultsEnv names a file to which crash tests append what they did, a line of JSON for each Result (make crashtable).
@@ -27,6 +30,15 @@ type Result struct {
 	Converged int    `json:"converged"`
 	Leaked    int    `json:"leaked"` // something is there that no record asks for, or is missing that one does
 	Lost      int    `json:"lost"`   // data, or what a client was told
+	// Whole says that the test ran with all that it is made of: of an earlier run of it nothing counts, nor of that one's
+	// subtests, which need not be the same.
+	Whole bool `json:"whole,omitempty"`
+}
+
+// Runs says whether this process runs all of the test that is running: no -run picks some of its subtests.
+func Runs(test string) bool {
+	picked := flag.Lookup("test.run")
+	return picked == nil || strings.Count(picked.Value.String(), "/") <= strings.Count(test, "/")
 }
 
 // Add counts the cases of o as well.
@@ -55,21 +67,29 @@ func Append(all []Result) (err error) {
 
 // ReadResults reads what such a file holds. Of a test that was run again, the last result counts.
 func ReadResults(text []byte) (all []Result, err error) {
-	type key struct{ where, test, operation string }
-	at := map[key]int{}
 	s := bufio.NewScanner(bytes.NewReader(text))
 	for s.Scan() {
 		var r Result
 		if err := json.Unmarshal(s.Bytes(), &r); err != nil {
 			return nil, err
 		}
-		k := key{r.Where, r.Test, r.Operation}
-		if i, again := at[k]; again {
-			all[i] = r
+		at := slices.IndexFunc(all, r.sameAs)
+		if at < 0 {
+			all = append(all, r)
 			continue
 		}
-		at[k] = len(all)
-		all = append(all, r)
+		all[at] = r
+		if r.Whole {
+			all = slices.DeleteFunc(all, r.isAbove)
+		}
 	}
 	return all, s.Err()
+}
+
+func (r Result) sameAs(o Result) bool {
+	return o.Where == r.Where && o.Test == r.Test && o.Operation == r.Operation
+}
+
+func (r Result) isAbove(o Result) bool {
+	return o.Where == r.Where && strings.HasPrefix(o.Test, r.Test+"/") && o.Operation == r.Operation
 }

@@ -41,7 +41,7 @@ func (m *matrix) result(o operation) *crashtest.Result {
 			return r
 		}
 	}
-	r := &crashtest.Result{Where: where(), Test: m.now, Operation: o.name}
+	r := &crashtest.Result{Where: where(), Test: m.now, Operation: o.name, Whole: m.now == m.t.Name() && crashtest.Runs(m.now)}
 	m.results = append(m.results, r)
 	return r
 }

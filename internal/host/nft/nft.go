@@ -68,27 +68,30 @@ func run(ctx context.Context, script string, args ...string) error {
 
 // Check says why the kernel would not take the table; nothing is changed.
 func Check(ctx context.Context, t Table) error {
-	there, err := families(t.Bridge)
-	if err != nil {
-		return err
-	}
-	return run(ctx, Render(t, there...), "--check")
+	return give(func() (string, error) {
+		there, err := families(t.Bridge)
+		return Render(t, there...), err
+	}, func(script string) error { return run(ctx, script, "--check") })
 }
 
 // Apply puts the table in the place of the one there is, and has other people's rules let it have its say, in one
 // transaction. No connection breaks: what is translated stays so.
 func Apply(ctx context.Context, t Table) error {
+	return give(func() (string, error) { return replacement(t) }, func(script string) error {
+		return act.Do(ctx, "rules", func() error { return run(ctx, script) })
+	})
+}
+
+// give has nft take a script that follows from what is there; nothing is taken where it is empty. When it fails, both are
+// done once more: somebody may have changed the rules meanwhile, such as a firewall that was loaded anew, or a table that
+// went with the bridge's last guest.
+func give(script func() (string, error), take func(string) error) error {
 	for again := false; ; again = true {
-		script, err := replacement(t)
-		if err != nil {
+		s, err := script()
+		if err != nil || s == "" {
 			return err
 		}
-		err = act.Do(ctx, "rules", func() error { return run(ctx, script) })
-		if err == nil || again {
-			return err
-		}
-		// Somebody may have changed the rules since we looked: a firewall that was loaded anew, say.
-		if now, failed := replacement(t); failed != nil || now == script {
+		if err = take(s); err == nil || again {
 			return err
 		}
 	}
@@ -107,23 +110,23 @@ func replacement(t Table) (string, error) {
 // Remove takes the table away, and our rules out of other people's. Removing what is absent is success, and so is
 // leaving alone what is not ours.
 func Remove(ctx context.Context, bridge string) error {
-	var b strings.Builder
+	return give(func() (string, error) { return removal(bridge) }, func(script string) error {
+		return act.Do(ctx, "rules.remove", func() error { return run(ctx, script) })
+	})
+}
+
+// removal is the script that Remove gives to nft, by what is there now.
+func removal(bridge string) (string, error) {
 	in, err := families(bridge)
 	if err != nil && !errors.Is(err, ErrForeign) {
-		return err
+		return "", err
 	}
+	var b strings.Builder
 	for _, family := range in {
 		fmt.Fprintf(&b, "delete table %s %s\n", family, bridge)
 	}
 	way, err := makeWay(bridge, false)
-	if err != nil {
-		return err
-	}
-	b.WriteString(way)
-	if b.Len() == 0 {
-		return nil
-	}
-	return act.Do(ctx, "rules.remove", func() error { return run(ctx, b.String()) })
+	return b.String() + way, err
 }
 
 // Forwarding is what the bridge's table keeps in Table.Forwarding; nothing where there is none of ours.

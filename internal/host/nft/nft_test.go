@@ -1,6 +1,7 @@
 package nft
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"net/netip"
@@ -184,7 +185,8 @@ func TestKernel(t *testing.T) {
 	})
 }
 
-// TestOthersChangeRulesMeanwhile: between our look and our load a firewall is loaded anew.
+// TestOthersChangeRulesMeanwhile: between our look and our load a firewall is loaded anew, or the table removed with the
+// bridge's last guest.
 func TestOthersChangeRulesMeanwhile(t *testing.T) {
 	testhost.Need(t, testhost.NFT)
 	nft, err := program()
@@ -192,24 +194,37 @@ func TestOthersChangeRulesMeanwhile(t *testing.T) {
 		t.Fatal(err)
 	}
 	testhost.InNamespace(t, func(t *testing.T) {
+		path := os.Getenv("PATH")
+		meanwhile := func(name string, do func(context.Context, Table) error) {
+			t.Helper()
+			dir := t.TempDir()
+			script := fmt.Sprintf("#!/bin/sh\n[ -e %[1]s/met ] || { touch %[1]s/met; %[2]s flush ruleset; }\nexec %[2]s \"$@\"\n", dir, nft)
+			if err := os.WriteFile(filepath.Join(dir, "nft"), []byte(script), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			t.Setenv("PATH", dir+":"+path)
+			if err := do(t.Context(), example()); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			if _, err := os.Stat(filepath.Join(dir, "met")); err != nil {
+				t.Errorf("%s: nobody changed anything", name)
+			}
+		}
 		if err := Apply(t.Context(), example()); err != nil {
 			t.Fatal(err)
 		}
 		want := ruleset(t)
-		dir := t.TempDir()
-		script := fmt.Sprintf("#!/bin/sh\n[ -e %[1]s/met ] || { touch %[1]s/met; %[2]s flush ruleset; }\nexec %[2]s \"$@\"\n", dir, nft)
-		if err := os.WriteFile(filepath.Join(dir, "nft"), []byte(script), 0o700); err != nil {
-			t.Fatal(err)
-		}
-		t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
-		if err := Apply(t.Context(), example()); err != nil {
-			t.Error(err)
-		}
-		if _, err := os.Stat(filepath.Join(dir, "met")); err != nil {
-			t.Error("nobody changed anything")
-		}
+		meanwhile("apply", Apply)
 		if got := ruleset(t); got != want {
 			t.Errorf("now:\n%s", got)
+		}
+		meanwhile("check", Check)
+		if err := Apply(t.Context(), example()); err != nil {
+			t.Fatal(err)
+		}
+		meanwhile("remove", func(ctx context.Context, of Table) error { return Remove(ctx, of.Bridge) })
+		if got := ruleset(t); got != "" {
+			t.Errorf("after the removal:\n%s", got)
 		}
 	})
 }
