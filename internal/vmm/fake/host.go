@@ -254,18 +254,17 @@ func (h *Host) lookup(id proc.Identity) *process {
 func (h *Host) end(p *process, how string) {
 	h.mu.Lock()
 	live := h.running[p.id.PID] == p
+	if live && p.config != nil && !strings.HasPrefix(how, "signal") { // an orderly end removes the sockets, while it still lives
+		_ = os.Remove(p.config.APISock)
+		_ = os.Remove(p.config.AgentSock)
+	}
 	if live {
 		delete(h.running, p.id.PID)
 	}
 	h.mu.Unlock()
-	if !live {
-		return
+	if live {
+		p.end(how)
 	}
-	if p.config != nil && !strings.HasPrefix(how, "signal") { // an orderly end removes the sockets
-		_ = os.Remove(p.config.APISock)
-		_ = os.Remove(p.config.AgentSock)
-	}
-	p.end(how)
 }
 
 func (p *process) end(how string) {
