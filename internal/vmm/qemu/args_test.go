@@ -21,7 +21,7 @@ func example() vmm.Config {
 }
 
 func TestArguments(t *testing.T) {
-	args, err := arguments(example(), machine{tscKHz: 2_445_424, sandbox: true, threads: true, agentFD: 3})
+	args, err := arguments(example(), machine{tscKHz: 2_445_424, sandbox: true, threads: true, places: true, agentFD: 3})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +71,7 @@ func TestArgumentsUnderKVM(t *testing.T) {
 			t.Errorf("no %q in %s", want, line)
 		}
 	}
-	for _, not := range []string{"tsc", "mitigations", "no_timer_check", "-sandbox", "banger.work", "banger.modules"} {
+	for _, not := range []string{"tsc", "mitigations", "no_timer_check", "norandmaps", "-sandbox", "banger.work", "banger.modules"} {
 		if strings.Contains(line, not) {
 			t.Errorf("%q in %s", not, line)
 		}
@@ -107,6 +107,16 @@ func TestArgumentsOfSeveralProcessors(t *testing.T) {
 		args, err := arguments(conf, findings{Version: c.version}.machine())
 		if i := slices.Index(args, "-accel"); err != nil || args[i+1] != c.want {
 			t.Errorf("QEMU %s, %d processors: %q, %v; want %s", c.version, c.vcpus, args, err, c.want)
+		}
+	}
+}
+
+// An emulator that translates a program again at each place has guests load it at the same one.
+func TestArgumentsOfPlaces(t *testing.T) {
+	for version, want := range map[string]bool{"7.2.22": true, "8.0.5": true, "8.1.0": false, "10.0.2": false} {
+		args, err := arguments(example(), findings{Version: version}.machine())
+		if i := slices.Index(args, "-append"); err != nil || strings.Contains(args[i+1], " norandmaps ") != want {
+			t.Errorf("QEMU %s: %q, %v; want it fixed: %v", version, args, err, want)
 		}
 	}
 }

@@ -41,7 +41,7 @@ func (f findings) kvm() bool { return f.KVM == kvmProven }
 
 // machine is what follows for the machines that are launched.
 func (f findings) machine() machine {
-	return machine{kvm: f.kvm(), cpu: cmp.Or(f.KVMCPU, kvmCPUs[0]), sandbox: f.Sandbox, threads: sound(f.Version), tscKHz: f.TSCKHz, agentFD: agentFD}
+	return machine{kvm: f.kvm(), cpu: cmp.Or(f.KVMCPU, kvmCPUs[0]), sandbox: f.Sandbox, threads: sound(f.Version), places: sound(f.Version), tscKHz: f.TSCKHz, agentFD: agentFD}
 }
 
 // loadFindings reads what an earlier daemon of the same boot found out about the same QEMU. Everything else, a corrupt
