@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"banger/internal/testhost"
 	"banger/internal/vm"
 )
 
@@ -97,7 +98,7 @@ func TestInABareVM(t *testing.T) {
 func TestDevicesWhereTheImagesInitIsPID1(t *testing.T) {
 	beside(t)
 	b := newBox(t)
-	b.vm("sd", "--image", "systemd")
+	b.vm("sd", "--image", testhost.SystemdImage)
 	for end := time.Now().Add(3 * time.Minute); ; time.Sleep(500 * time.Millisecond) {
 		out, _, _ := b.run(nil, "vm", "exec", "sd", "--", "systemctl", "is-system-running", "--wait")
 		if state := strings.TrimSpace(out); state == "running" || state == "degraded" {

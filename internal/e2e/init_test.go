@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"banger/internal/testhost"
 	"banger/internal/vm"
 )
 
@@ -12,7 +13,7 @@ import (
 func TestTheImagesInitIsPID1(t *testing.T) {
 	beside(t)
 	b := newBox(t)
-	b.vm("sd", "--image", "systemd")
+	b.vm("sd", "--image", testhost.SystemdImage)
 	b.systemd("sd")
 	if got := b.ok("vm", "exec", "sd", "--", "sh", "-c", "cat /proc/1/comm; hostname; systemctl daemon-reload; systemctl daemon-reexec"); got != "systemd\nsd\n" {
 		t.Errorf("%q", got)

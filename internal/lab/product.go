@@ -93,7 +93,7 @@ func (l *Lab) stageRoot(ctx context.Context, dir string) (err error) {
 	if err := errors.Join(to.PutKernel(ctx, kernel), link("kernels", kernel.Digest)); err != nil {
 		return err
 	}
-	for _, name := range []string{vm.DefaultImage, testhost.ToolsImage} {
+	for _, name := range []string{vm.DefaultImage, testhost.ToolsImage, testhost.SystemdImage} {
 		image, err := own.ImageByName(ctx, name)
 		if err != nil {
 			return err

@@ -48,8 +48,7 @@ var extras = map[string]extra{
 		prepare: (*Lab).prove,
 		env:     []string{testhost.SeedVar + "=" + SeedDir, "BANGER_TEST_DRIVERS=firecracker dmsnap bridge", "BANGER_CRASH_EVERY=15"},
 		// A start takes five seconds here, a command half of one. So what would show nothing of Firecracker, its disks or its
-		// network that these do not is left to QEMU on the host: images' own inits and devices within the guest, and what
-		// clients do to one another.
+		// network that these do not is left to QEMU on the host: devices within the guest, and what clients do to one another.
 		tests: []string{
 			"TestMainJob",                   // run, stop, start, kill; both disks are kept
 			"TestRunAndRemove",              // exit codes and streams of a VM of one command
@@ -59,6 +58,7 @@ var extras = map[string]extra{
 			"TestSSHTools",                  // rsync, git, sshfs, ansible, forwards, agents, terminals
 			"TestImagesByHand",              // a tar, a qcow2 and an ext4 disk imported, VMs of each, commits of two kinds of disks
 			"TestBuildWithAScript",          // in a VM; one of packages takes a mirror, and no VM
+			"TestTheImagesInitIsPID1",       // systemd; devices within the guest are left to the host
 			"TestTheDaemonIsKilled",         // VMs are adopted, without scratch files too; both die
 			"TestTheVMMIsKilled",            // and a guest that ends by itself
 			"TestTheJailerIsKilled",         // before it has become the VMM, alone and with the daemon

@@ -19,6 +19,9 @@ const (
 	ToolsPackages = "git,openssh-client,python3,rsync,vim-tiny"
 )
 
+// SystemdImage is one whose init is systemd, which is PID 1 then. Every root that SeedRoot makes has it.
+const SystemdImage = "systemd"
+
 // SeedTools has roots that are made by SeedRoot from now on hold ToolsImage as well. The first call on a machine builds
 // it. A root that SeedVar names has to hold it.
 func SeedTools(t testing.TB) {
