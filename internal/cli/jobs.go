@@ -107,24 +107,44 @@ func findJob(ctx context.Context, c *client.Client, name, id string) (found gues
 
 // completeJobs completes a VM and then one of its jobs. Like completeVMs it starts no daemon.
 func (a *app) completeJobs(cmd *cobra.Command, args []string, word string) ([]cobra.Completion, cobra.ShellCompDirective) {
-	if len(args) == 0 {
+	switch len(args) {
+	case 0:
 		return a.completeVMs(1)(cmd, args, word)
+	case 1:
+		return a.completeJobsOf(cmd, args, word)
 	}
-	if len(args) > 1 {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
+	return nil, cobra.ShellCompDirectiveNoFileComp
+}
+
+// jobsWait bounds what a key pressed in a shell waits for guests.
+const jobsWait = 2 * time.Second
+
+// completeJobsOf completes a job of the VM that is named already, else of all that run: a flag may stand before the name.
+func (a *app) completeJobsOf(cmd *cobra.Command, names []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	c, _, err := a.connectRunning()
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 	defer c.Close()
-	all, err := c.Jobs(cmd.Context(), args[0])
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
+	ctx, cancel := context.WithTimeout(cmd.Context(), jobsWait)
+	defer cancel()
+	if len(names) == 0 {
+		all, _ := c.Summaries(ctx)
+		for _, v := range all {
+			if v.State == vm.StateRunning {
+				names = append(names, v.Name)
+			}
+		}
 	}
 	var ids []cobra.Completion
-	for _, j := range all.Jobs {
-		ids = append(ids, cobra.CompletionWithDesc(j.ID, clean(jobState(j)+": "+j.Command)))
+	for _, name := range names {
+		all, err := c.Jobs(ctx, name)
+		if err != nil {
+			continue
+		}
+		for _, j := range all.Jobs {
+			ids = append(ids, cobra.CompletionWithDesc(j.ID, clean(jobState(j)+": "+j.Command)))
+		}
 	}
 	return ids, cobra.ShellCompDirectiveNoFileComp
 }

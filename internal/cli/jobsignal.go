@@ -4,6 +4,7 @@ import (
 	"context"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -19,7 +20,7 @@ func newSignal(a *app) *cobra.Command {
 		Long: `Send a job of a VM a signal: to the command and what it has started in its process group; where it has a terminal, to what runs in
 its foreground. SIGNAL is a name or a number, as TERM, SIGKILL, RTMIN+1 or 2; without one it is TERM.`,
 		Example:           "  banger vm signal web 3f2a\n  banger vm signal web 3f2a KILL",
-		ValidArgsFunction: a.completeJobs,
+		ValidArgsFunction: a.completeJobsAndSignals,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) < 2 {
 				return exactly("NAME", "JOB")(cmd, args)
@@ -41,6 +42,26 @@ its foreground. SIGNAL is a name or a number, as TERM, SIGKILL, RTMIN+1 or 2; wi
 		})
 	}
 	return cmd
+}
+
+// completeJobsAndSignals completes a VM, one of its jobs, and a signal.
+func (a *app) completeJobsAndSignals(cmd *cobra.Command, args []string, word string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	if len(args) != 2 {
+		return a.completeJobs(cmd, args, word)
+	}
+	prefix := ""
+	if strings.HasPrefix(strings.ToUpper(word), "S") { // as SIGKILL; no name without it begins so but STOP and SEGV, SYS and STKFLT
+		prefix = "SIG"
+	}
+	var names []cobra.Completion
+	for n := syscall.Signal(1); n <= unix.SIGSYS; n++ {
+		name := strings.TrimPrefix(unix.SignalName(n), "SIG")
+		names = append(names, name)
+		if prefix != "" {
+			names = append(names, prefix+name)
+		}
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
 // otherNames are those of signals that have another one as well, and the first and the last of those that are the programs' own, as

@@ -53,6 +53,7 @@ too little. Where some of the output that may be younger is not kept any more, t
 	cmd.Flags().Bool("console", false, "print the console, as without these flags")
 	cmd.Flags().BoolVar(&l.query.Daemon, "daemon", false, "print what the daemon noted about the VM")
 	cmd.Flags().StringVar(&l.job, "exec", "", "print what the `JOB` wrote")
+	_ = cmd.RegisterFlagCompletionFunc("exec", a.completeJobsOf)
 	since := cmd.Flags().String("since", "", "with --daemon, --exec: print only what is younger than `TIME`, as 10m or 2006-01-02T15:04:05Z")
 	until := cmd.Flags().String("until", "", "with --exec: print only what is not younger than `TIME`")
 	cmd.Flags().BoolVarP(&l.times, "timestamps", "t", false, "with --exec: print before each line when it came")

@@ -17,7 +17,7 @@ func newSSH(a *app) *cobra.Command {
 	var user string
 	var flags sshFlags
 	cmd := &cobra.Command{
-		Use:   "ssh [flags] NAME [--] [COMMAND [ARG...]]",
+		Use:   "ssh [flags] [USER@]NAME [--] [COMMAND [ARG...]]",
 		Short: "Connect to a running VM with the ssh client",
 		Long: `Connect to a running VM with this machine's own ssh client: a shell, or a command.
 
@@ -26,11 +26,12 @@ them arrives in the program as it is, whatever the shell would make of it.
 
 The guest needs no ssh server and no network: the connection goes through the daemon. The VM's host key was made by the
 daemon and is checked. Your ssh configuration is read, but your agent and X11 are not forwarded unless -A or -o asks for
-it. Flags stand before NAME.
+it. Flags stand before NAME, which may end in .vm as it does with ssh itself.
 
 For scp, sftp, rsync, git and editors, which run ssh themselves, see 'banger ssh-config'.`,
 		Example: `  banger vm ssh web
   banger vm ssh web -- uname -r
+  banger vm ssh www-data@web -- id
   banger vm ssh web -- 'cd /srv && ls *.css'
   banger vm ssh -t web -- top
   banger vm ssh -L 8080:localhost:80 web
@@ -46,6 +47,13 @@ For scp, sftp, rsync, git and editors, which run ssh themselves, see 'banger ssh
 		if err != nil {
 			return err
 		}
+		if login, host, ok := strings.Cut(name, "@"); ok {
+			name = host
+			if user == "" { // as with ssh, the flag wins
+				user = login
+			}
+		}
+		name = strings.TrimSuffix(name, ".vm")
 		binary, err := exec.LookPath("ssh")
 		if err != nil {
 			return vm.Errorf(vm.CodeMissing, "connect to VM %s: there is no ssh client: %w", name, err).

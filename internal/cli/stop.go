@@ -51,8 +51,11 @@ func graceFlag(cmd *cobra.Command) *timeFlag {
 	cmd.Flags().VarP(grace, "time", "t", "`TIME` its processes have to end, as 30s or 2m; a bare number is seconds")
 	const most = math.MaxInt32 / 1000 * time.Second
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
-		if grace.Duration < time.Second || grace.Duration > most {
-			return usage(cmd, "--time %v: it must be from 1 to %d seconds", grace.Duration, most/time.Second)
+		switch {
+		case grace.Duration < time.Second:
+			return usage(cmd, "--time %v: it must be at least a second; 'banger vm kill' gives them none", grace.Duration)
+		case grace.Duration > most:
+			return usage(cmd, "--time %v: it must be at most %d seconds", grace.Duration, most/time.Second)
 		}
 		return nil
 	}

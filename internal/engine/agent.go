@@ -255,8 +255,11 @@ func notRunning(r vm.VMRecord) error {
 	if r.Runtime.LastError != "" {
 		err = vm.Errorf(vm.CodeNotRunning, "VM %s is not running (%s: %s)", r.Name, r.Runtime.State, r.Runtime.LastError)
 	}
-	if r.Want == vm.WantGone {
+	switch {
+	case r.Want == vm.WantGone:
 		return err
+	case r.Runtime.State == vm.StateStarting:
+		return err.WithHint("banger vm wait --for ready %s waits until it is", r.Name)
 	}
 	return err.WithHint("banger vm start %s", r.Name)
 }

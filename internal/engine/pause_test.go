@@ -75,6 +75,22 @@ func TestPause(t *testing.T) {
 }
 
 // The next daemon finds out what no row says, and does not wait for a guest that cannot answer.
+// One that still starts is to be waited for, and not to be started.
+func TestPauseOfOneThatStarts(t *testing.T) {
+	w := newWorld(t)
+	launched := make(chan struct{}, 1)
+	w.host.Rule(fake.Rules{Ready: func(vmm.Config) <-chan struct{} { launched <- struct{}{}; return nil }})
+	d := w.start()
+	_, err := d.Create(t.Context(), api.CreateRequest{Name: "web", Start: true}, nil)
+	must(t, err)
+	<-launched
+	for what, do := range map[string]func(context.Context, string) (vm.VMRecord, error){"pause": d.Pause, "resume": d.Resume} {
+		if _, err := do(t.Context(), "web"); vm.CodeOf(err) != vm.CodeNotRunning || vm.HintOf(err) != "banger vm wait --for ready web waits until it is" {
+			t.Errorf("%s: %v (hint %q)", what, err, vm.HintOf(err))
+		}
+	}
+}
+
 func TestPausedWhenTheDaemonDied(t *testing.T) {
 	w := newWorld(t)
 	d := w.start()

@@ -7,9 +7,14 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/cobra/doc"
+	"github.com/spf13/pflag"
 
 	"banger/internal/cli"
 	"banger/internal/version"
@@ -38,5 +43,49 @@ func write(dir string, date int64) error {
 	}
 	root := cli.Tree()
 	root.DisableAutoGenTag = true
-	return doc.GenManTree(root, &doc.GenManHeader{Section: "1", Manual: "User Commands", Source: "banger " + version.String(), Date: &at}, dir)
+	err := doc.GenManTree(root, &doc.GenManHeader{Section: "1", Manual: "User Commands", Source: "banger " + version.String(), Date: &at}, dir)
+	if err != nil {
+		return err
+	}
+	return retouch(root, dir)
+}
+
+// retouch has the pages of cmd and those below it name flags as people write them: cobra says --detach[=false] and --name="".
+func retouch(cmd *cobra.Command, dir string) error {
+	page := filepath.Join(dir, strings.ReplaceAll(cmd.CommandPath(), " ", "-")+".1")
+	text, err := os.ReadFile(page) //nolint:gosec // has just been written
+	if err != nil {
+		return err
+	}
+	text = flagLine.ReplaceAllFunc(text, func(line []byte) []byte {
+		m := flagLine.FindSubmatch(line)
+		return append(m[1], valueOf(cmd.Flag(string(m[2])))...)
+	})
+	if err := os.WriteFile(page, text, 0o644); err != nil { //nolint:gosec // for all to read
+		return err
+	}
+	for _, sub := range cmd.Commands() {
+		if !sub.IsAvailableCommand() || sub.IsAdditionalHelpTopicCommand() {
+			continue
+		}
+		if err := retouch(sub, dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// flagLine is what cobra writes of a flag: its names, and its default.
+var flagLine = regexp.MustCompile(`(?m)^((?:\\fB-\w\\fP, )?\\fB--([a-z0-9-]+)\\fP)\[?=.*$`)
+
+// valueOf is a flag's value and default in roff; empty where it takes none.
+func valueOf(f *pflag.Flag) string {
+	name, _ := pflag.UnquoteUsage(f)
+	if f.NoOptDefVal != "" || name == "" {
+		return ""
+	}
+	if f.DefValue == "" || f.DefValue == "[]" {
+		return ` \fI` + name + `\fP`
+	}
+	return fmt.Sprintf(` \fI%s\fP (default %s)`, name, strings.ReplaceAll(f.DefValue, "-", `\-`))
 }

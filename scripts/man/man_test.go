@@ -39,6 +39,18 @@ func TestAPageForEachCommand(t *testing.T) {
 		}
 	}
 	look(cli.Tree())
+	run, err := os.ReadFile(filepath.Join(dir, "banger-vm-run.1")) //nolint:gosec // the test's own
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		`\fB-d\fP, \fB--detach\fP`, `\fB--name\fP \fINAME\fP`, `\fB--memory\fP \fISIZE\fP (default 1G)`, `\fB-e\fP, \fB--env\fP \fIKEY=VALUE\fP`,
+		`\fB-v\fP, \fB--verbose\fP`,
+	} {
+		if !strings.Contains(string(run), "\n"+want+"\n") {
+			t.Errorf("banger-vm-run has no line %q", want)
+		}
+	}
 	if pages, err := filepath.Glob(filepath.Join(dir, "*.1")); err != nil || len(pages) != n || n < 2 {
 		t.Errorf("%d pages of %d commands, %v", len(pages), n, err)
 	}

@@ -51,8 +51,8 @@ func (p Place) Install(text string) (changed bool, err error) {
 		return false, err
 	}
 	if old != text { // before it is included
-		if err := renameio.WriteFile(p.File(), []byte(text), 0o600, renameio.WithTempDir(p.dir), renameio.IgnoreUmask()); err != nil {
-			return false, fmt.Errorf("write the ssh configuration for VMs: %w", err)
+		if err := p.put(text); err != nil {
+			return false, err
 		}
 		changed = true
 	}
@@ -60,7 +60,27 @@ func (p Place) Install(text string) (changed bool, err error) {
 	if want == c.text {
 		return changed, nil
 	}
-	return true, c.write(want)
+	if err := c.write(want); err != nil {
+		if changed {
+			err = errors.Join(err, p.put(old)) // nobody includes it
+		}
+		return false, err
+	}
+	return true, nil
+}
+
+// put writes File; an empty text removes it.
+func (p Place) put(text string) error {
+	if text == "" {
+		if err := os.Remove(p.File()); err != nil {
+			return fmt.Errorf("remove the ssh configuration for VMs: %w", err)
+		}
+		return nil
+	}
+	if err := renameio.WriteFile(p.File(), []byte(text), 0o600, renameio.WithTempDir(p.dir), renameio.IgnoreUmask()); err != nil {
+		return fmt.Errorf("write the ssh configuration for VMs: %w", err)
+	}
+	return nil
 }
 
 // Uninstall takes away what Install did: Config is as if it had never been. removed is false when there was nothing of it.
@@ -92,10 +112,7 @@ func (p Place) Uninstall() (removed bool, err error) {
 	if old == "" {
 		return c.block != "", nil
 	}
-	if err := os.Remove(p.File()); err != nil {
-		return false, fmt.Errorf("remove the ssh configuration for VMs: %w", err)
-	}
-	return true, nil
+	return true, p.put("")
 }
 
 // own refuses another user's home, as under sudo: ssh ends on a configuration that it may not read.

@@ -1,6 +1,7 @@
 package sshconfig
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -190,6 +191,25 @@ func TestInstallMovesTheBlockUp(t *testing.T) {
 	}
 	if b, _ := os.ReadFile(p.Config()); string(b) != block(p.File(), false)+"Host a\nUser b\n" {
 		t.Errorf("%q", b)
+	}
+}
+
+// Where the configuration cannot be written, nothing of ours is left, or what was there before.
+func TestInstallWithoutADirectory(t *testing.T) {
+	for _, before := range []string{"", header + "\nearlier\n"} {
+		home := t.TempDir()
+		p := In(home)
+		if err := errors.Join(os.Mkdir(p.dir, 0o700), os.Symlink(home+"/none/config", p.Config())); err != nil {
+			t.Fatal(err)
+		}
+		if before != "" {
+			put(t, p.File(), before, 0o600)
+		}
+		was := tree(t, home)
+		if changed, err := p.Install(text); err == nil || changed || vm.HintOf(err) == "" {
+			t.Errorf("installed: %v, %v", changed, err)
+		}
+		equal(t, "after", tree(t, home), was)
 	}
 }
 
