@@ -68,12 +68,15 @@ beginning.`,
 				return usage(cmd, "--script makes another image than the recipe's: it needs --name")
 			}
 		}
-		return a.printMade(cmd.Context(), *quiet, func(ctx context.Context, c *client.Client, report vm.Report) (string, error) {
-			image, err := c.Build(ctx, request, report)
-			if err != nil {
-				return "", err
-			}
-			return image.Name, nil
+		return a.printMade(cmd.Context(), *quiet, func(ctx context.Context, c *client.Client, p *progress) (name string, err error) {
+			err = a.orRemoved(ctx, c, p, func(report vm.Report) error { // the script's VM
+				image, err := c.Build(ctx, request, report)
+				if err == nil {
+					name = image.Name
+				}
+				return err
+			})
+			return name, err
 		})
 	}
 	return cmd

@@ -178,6 +178,21 @@ func TestBuildWithAScript(t *testing.T) {
 	if after := b.ok("image", "list", "--json"); after != before || b.ok("vm", "list", "-q") != "" {
 		t.Errorf("images %q, before %q", after, before)
 	}
+	write("echo from the script\nexec sleep 1000\n")
+	cmd := b.command("image", "build", "--name", "scripted", "--script", script)
+	var seen lockedBuffer
+	cmd.Stderr = &seen
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	seen.until(t, "from the script")
+	_ = cmd.Process.Signal(unix.SIGINT)
+	if err := cmd.Wait(); cmd.ProcessState.ExitCode() != 130 {
+		t.Errorf("interrupted: %v, %s", err, seen.String())
+	}
+	if left := b.ok("vm", "list"); strings.Count(left, "\n") > 1 { // the heading
+		t.Errorf("the interrupted build left %s", left)
+	}
 	write("#!/bin/bash\nset -e\necho from the script\nid -u >/etc/by\necho work >/root/work\n")
 	out, errs, code := b.run(nil, "image", "build", "--name", "scripted", "--script", script)
 	if out != "scripted\n" || code != 0 || !strings.Contains(errs, "from the script") {
