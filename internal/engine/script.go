@@ -62,6 +62,9 @@ func (e *Engine) BuildScripted(ctx context.Context, o image.BuildOptions, script
 		if _, err = e.Stop(room, string(r.ID), false, 0); err == nil {
 			r, err = stopping.Stopped(room, r.ID, report)
 		}
+		if err == nil && r.Runtime.LastError != "" { // what the script wrote last may be on no disk
+			err = vm.Errorf(vm.CodeUnavailable, "%s", r.Runtime.LastError).WithHint("nothing was made; build it again")
+		}
 	}
 	if err != nil && room.Err() != nil {
 		err = context.Cause(room)

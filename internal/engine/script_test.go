@@ -110,6 +110,8 @@ func TestBuildScriptedThatFails(t *testing.T) {
 	ctx, leave := context.WithCancel(t.Context())
 	w.scripted(0, func(fake.Exec) { leave() })
 	build(ctx, vm.CodeCanceled, "build image mine")
+	w.scripted(0, func(fake.Exec) { w.host.Rule(fake.Rules{Hello: func(vmm.Config) error { return errors.New("panic") }}) })
+	build(t.Context(), vm.CodeUnavailable, "build image mine: the guest did not settle its disks")
 	w.host.Rule(fake.Rules{Launch: func(vmm.Config) error { return errors.New("no machine today") }})
 	build(t.Context(), vm.CodeUnavailable, "no machine today")
 	if _, err := d.BuildScripted(t.Context(), image.BuildOptions{Name: "mine"}, strings.Repeat("x", MaxScript+1), nil); vm.CodeOf(err) != vm.CodeInvalid {
