@@ -7,7 +7,6 @@ import (
 
 	"banger/internal/api"
 	"banger/internal/api/client"
-	"banger/internal/vm"
 )
 
 func newCommit(a *app) *cobra.Command {
@@ -31,8 +30,8 @@ the commit fails and leaves nothing.`,
 	quiet := quietFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		request.Image = args[1]
-		return a.printMade(cmd.Context(), *quiet, func(ctx context.Context, c *client.Client, report vm.Report) (string, error) {
-			image, err := c.Commit(ctx, args[0], request, report)
+		return a.printMade(cmd.Context(), *quiet, func(ctx context.Context, c *client.Client, p *progress) (string, error) {
+			image, err := c.Commit(ctx, args[0], request, p.event)
 			if err != nil {
 				return "", err
 			}

@@ -201,11 +201,27 @@ func (f *fake) build(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	i := fakeImage
+	if b.Name == "slow" {
+		f.buildSlowly(w, r)
+		return
+	}
 	if b.Script != "" {
 		i.Name = b.Name
 		stream(w, api.Message{Event: stageEvent(nil, "script", "begin")}, api.Message{Event: &vm.Event{Kind: "note", Stage: "script", Text: b.Script}}, api.Message{Event: stageEvent(nil, "script", "end")})
 	}
 	stream(w, api.Message{Done: true, Image: &i})
+}
+
+// buildSlowly is a script that does not end, in a VM that goes only when it is deleted.
+func (f *fake) buildSlowly(w http.ResponseWriter, r *http.Request) {
+	id := vm.NewID()
+	record := &vm.VMRecord{ID: id, Name: "builder", Runtime: vm.VMRuntime{VMDir: f.p.VMDir(id)}}
+	f.mu.Lock()
+	f.vms[id] = record
+	f.mu.Unlock()
+	f.set(record, vm.StateRunning)
+	stream(w, api.Message{Event: stageEvent(record, "boot", "begin")}, api.Message{Event: stageEvent(record, "boot", "end")}, api.Message{Event: stageEvent(nil, "script", "begin")})
+	<-r.Context().Done()
 }
 
 func (f *fake) imports(w http.ResponseWriter, r *http.Request) {

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"banger/internal/guest"
+	"banger/internal/host/logfile"
 	"banger/internal/vm"
 )
 
@@ -161,7 +162,8 @@ func (g *guestConn) give(f fakeFrame, skip int64) {
 // tell says what a client is joined to, and where it begins.
 func (j *fakeJob) tell(g *guestConn, from int64) {
 	at := min(from, j.describe().Output)
-	b, _ := json.Marshal(guest.JobStarted{Job: j.id, At: &at, Times: j.req.Argv[len(j.req.Argv)-1] != "timeless"})
+	knows := j.req.Argv[len(j.req.Argv)-1] != "timeless"
+	b, _ := json.Marshal(guest.JobStarted{Job: j.id, At: &at, Times: knows, Tail: knows})
 	g.out.Write(guest.FrameStarted, b)
 }
 
@@ -268,6 +270,9 @@ func (f *fake) attach(w http.ResponseWriter, r *http.Request) {
 	if req.Since != nil {
 		req.From = j.before(req.Since)
 	}
+	if req.Tail != nil {
+		req.From = max(req.From, j.beforeLast(*req.Tail))
+	}
 	if !req.KeptOnly {
 		j.serve(g, req.From, func() {})
 		return
@@ -294,6 +299,17 @@ func (j *fakeJob) before(m *guest.Moment) (n int64) {
 		}
 	}
 	return n
+}
+
+// beforeLast is how much the job has written before so many last lines.
+func (j *fakeJob) beforeLast(lines int) int64 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	var all []byte
+	for _, f := range j.frames {
+		all = append(all, f.p...)
+	}
+	return int64(len(all) - len(logfile.LastLines(all, lines)))
 }
 
 func (f *fake) signalJob(w http.ResponseWriter, r *http.Request) {

@@ -41,8 +41,9 @@ func newImageBuild(a *app) *cobra.Command {
 Packages come from the mirrors this host is configured with, unless --mirror names another.
 
 --script FILE is a program that is run as root in a VM of these packages, with a network as VMs have it; the image is what it leaves
-on the VM's system disk. That is not /root, which is another disk. A script that fails, or is interrupted, leaves no image; in any case
-the VM is gone afterwards. Where an image of just these packages is there, it is taken for the beginning.`,
+on the VM's system disk. That is not /root, which is another disk. A script that fails, is interrupted, or writes more than this host's
+disk takes leaves no image; in any case the VM is gone afterwards. Where an image of just these packages is there, it is taken for the
+beginning.`,
 		Example: "  banger image build debian-bookworm\n  banger image build --name dev --packages git,make debian-bookworm\n" +
 			"  banger image build --name app --packages python3 --script ./provision.sh",
 		Args: atMost("RECIPE"),
@@ -67,12 +68,15 @@ the VM is gone afterwards. Where an image of just these packages is there, it is
 				return usage(cmd, "--script makes another image than the recipe's: it needs --name")
 			}
 		}
-		return a.printMade(cmd.Context(), *quiet, func(ctx context.Context, c *client.Client, report vm.Report) (string, error) {
-			image, err := c.Build(ctx, request, report)
-			if err != nil {
-				return "", err
-			}
-			return image.Name, nil
+		return a.printMade(cmd.Context(), *quiet, func(ctx context.Context, c *client.Client, p *progress) (name string, err error) {
+			err = a.orRemoved(ctx, c, p, func(report vm.Report) error { // the script's VM
+				image, err := c.Build(ctx, request, report)
+				if err == nil {
+					name = image.Name
+				}
+				return err
+			})
+			return name, err
 		})
 	}
 	return cmd

@@ -50,8 +50,8 @@ interrupted, nothing is left.`,
 		} else if err := absolute(&request.Source, args[0]); err != nil {
 			return err
 		}
-		return a.printMade(cmd.Context(), *quiet, func(ctx context.Context, c *client.Client, report vm.Report) (string, error) {
-			image, err := c.ImportImage(ctx, request, report)
+		return a.printMade(cmd.Context(), *quiet, func(ctx context.Context, c *client.Client, p *progress) (string, error) {
+			image, err := c.ImportImage(ctx, request, p.event)
 			if err != nil {
 				return "", err
 			}

@@ -56,8 +56,8 @@ Without SOURCE it is the default kernel, ` + vm.DefaultKernel + `.`,
 			}
 			request.Source = source
 		}
-		return a.printMade(cmd.Context(), *quiet, func(ctx context.Context, c *client.Client, report vm.Report) (string, error) {
-			kernel, err := c.Import(ctx, request, report)
+		return a.printMade(cmd.Context(), *quiet, func(ctx context.Context, c *client.Client, p *progress) (string, error) {
+			kernel, err := c.Import(ctx, request, p.event)
 			if err != nil {
 				return "", err
 			}

@@ -10,7 +10,6 @@ import (
 
 	"banger/internal/api"
 	"banger/internal/api/client"
-	"banger/internal/vm"
 )
 
 // library is what images and kernels have in common.
@@ -108,9 +107,9 @@ func (a *app) completeLibrary(l library) cobra.CompletionFunc {
 }
 
 // printMade shows the progress of what makes an image or a kernel, and prints its name.
-func (a *app) printMade(ctx context.Context, quiet bool, do func(context.Context, *client.Client, vm.Report) (name string, err error)) error {
+func (a *app) printMade(ctx context.Context, quiet bool, do func(context.Context, *client.Client, *progress) (name string, err error)) error {
 	return a.with(ctx, quiet, func(ctx context.Context, c *client.Client, p *progress) error {
-		name, err := do(ctx, c, p.event)
+		name, err := do(ctx, c, p)
 		if err != nil {
 			return err
 		}

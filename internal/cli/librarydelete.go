@@ -39,6 +39,7 @@ func deleteCommand(a *app, l library, cmd *cobra.Command) *cobra.Command {
 	all := cmd.Flags().BoolP("all", "a", false, "all "+l.noun+"s there are")
 	yes := cmd.Flags().BoolP("yes", "y", false, "delete what --all or a pattern selects without a question")
 	force := forceFlag(cmd)
+	quiet := quietFlag(cmd)
 	cmd.ValidArgsFunction = a.completeLibrary(l)
 	cmd.Args = namesOr(all)
 	cmd.RunE = func(cmd *cobra.Command, given []string) error {
@@ -47,7 +48,7 @@ func deleteCommand(a *app, l library, cmd *cobra.Command) *cobra.Command {
 				return err
 			}
 		}
-		return a.with(cmd.Context(), true, func(ctx context.Context, c *client.Client, _ *progress) error {
+		return a.with(cmd.Context(), *quiet, func(ctx context.Context, c *client.Client, _ *progress) error {
 			names := once(given)
 			if *all || slices.ContainsFunc(given, isPattern) {
 				there, err := l.list(ctx, c)

@@ -37,8 +37,9 @@ func pruneCommand(a *app, l library, verb string, cmd *cobra.Command) *cobra.Com
 	cmd.Use, cmd.Args = "prune [flags]", atMost()
 	yes := cmd.Flags().BoolP("yes", "y", false, "delete them without a question")
 	force := forceFlag(cmd)
+	quiet := quietFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return a.with(cmd.Context(), true, func(ctx context.Context, c *client.Client, _ *progress) error {
+		return a.with(cmd.Context(), *quiet, func(ctx context.Context, c *client.Client, _ *progress) error {
 			unused, err := l.unused(ctx, c)
 			if err != nil {
 				return err

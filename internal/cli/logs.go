@@ -22,6 +22,7 @@ type logs struct {
 
 	job          string // --exec
 	since, until *guest.Moment
+	tail         *int
 	times        bool
 }
 
@@ -37,11 +38,13 @@ With --daemon it is what the daemon noted about the VM, with times. With --exec 
 --since goes with --daemon and --exec. A console is kept byte by byte as the VM's machine wrote it, without the times at which it
 did: -n prints its last lines.
 
+With --exec, -n counts the lines of both streams in the order in which they came: of all, or of what --since and --until leave.
+
 With --exec --since, --until and -t go by when the output came, and by the guest's clock as it was then: banger sets that when the
 guest boots, after a resume, and when a daemon takes the VM over. A span as 10m is one before the guest's now. The times are exact
 to a millisecond, and coarser for a command that has written at very many different times: rather too much is printed then than
 too little. Where some of the output that may be younger is not kept any more, that is told on stderr, as "[n bytes dropped]".`,
-		Example: "  banger vm logs web\n  banger vm logs -n 20 -f web\n  banger vm logs --daemon --since 10m web\n  banger vm logs -f --exec 3f2a web\n  banger vm logs -t --exec 3f2a --since 10m web",
+		Example: "  banger vm logs web\n  banger vm logs -n 20 -f web\n  banger vm logs --daemon --since 10m web\n  banger vm logs -f --exec 3f2a -n 20 web\n  banger vm logs -t --exec 3f2a --since 10m web",
 		Args:    exactly("NAME"),
 
 		ValidArgsFunction: a.completeVMs(1),
@@ -63,8 +66,6 @@ too little. Where some of the output that may be younger is not kept any more, t
 		switch {
 		case changed("exec") && l.job == "":
 			return usage(cmd, "--exec: missing JOB")
-		case changed("exec") && tail.lines >= 0:
-			return usage(cmd, "--exec and --tail contradict each other: of a job all is printed that is kept")
 		case changed("since") && !l.query.Daemon && l.job == "":
 			return usage(cmd, "--since needs --daemon or --exec: a console is kept without times; -n prints its last lines")
 		case changed("until") && l.job == "":
@@ -88,6 +89,9 @@ too little. Where some of the output that may be younger is not kept any more, t
 			l.query.Since = l.since.Time(time.Now())
 		}
 		l.query.Follow, l.query.Tail = l.follow, tail.lines
+		if tail.lines >= 0 {
+			l.tail = &tail.lines
+		}
 		return a.with(cmd.Context(), true, func(ctx context.Context, c *client.Client, _ *progress) error {
 			if l.job != "" {
 				return l.exec(ctx, c, args[0])
@@ -124,11 +128,11 @@ func (l logs) print(ctx context.Context, c *client.Client, name string) error {
 
 // exec prints what a job wrote. Its status is not ours.
 func (l logs) exec(ctx context.Context, c *client.Client, name string) error {
-	conn, err := c.Attach(ctx, name, guest.AttachRequest{Job: l.job, KeptOnly: !l.follow, Watch: true, Since: l.since, Until: l.until, Times: l.times})
+	conn, err := c.Attach(ctx, name, guest.AttachRequest{Job: l.job, KeptOnly: !l.follow, Watch: true, Since: l.since, Until: l.until, Times: l.times, Tail: l.tail})
 	if err != nil {
 		return err
 	}
-	stdio := guest.Stdio{Out: l.out, Err: l.err, Times: l.times || l.since != nil || l.until != nil, Dropped: func(n uint64) {
+	stdio := guest.Stdio{Out: l.out, Err: l.err, Times: l.times || l.since != nil || l.until != nil, Tail: l.tail != nil, Dropped: func(n uint64) {
 		fmt.Fprintf(l.err, "[%d bytes dropped]\n", n)
 	}}
 	if l.times {
@@ -137,9 +141,16 @@ func (l logs) exec(ctx context.Context, c *client.Client, name string) error {
 		stdio.Out, stdio.Err = &stamped{w: l.out, when: &when}, &stamped{w: l.err, when: &when}
 	}
 	_, err = guest.RunExec(ctx, conn, stdio)
-	if errors.Is(err, guest.ErrNoTimes) {
-		return vm.Errorf(vm.CodeUnavailable, "the agent in VM %s is that of an older banger, which does not know when output came", name).
-			WithHint("without --since, --until and -t all that is kept is printed; banger vm restart %s gives it this one's agent, and ends its jobs", name)
+	lacks := ""
+	switch {
+	case errors.Is(err, guest.ErrNoTimes):
+		lacks = "does not know when output came"
+	case errors.Is(err, guest.ErrNoTail):
+		lacks = "does not look for its last lines"
+	}
+	if lacks != "" {
+		return vm.Errorf(vm.CodeUnavailable, "the agent in VM %s is that of an older banger, which %s", name, lacks).
+			WithHint("without --since, --until, -t and -n all that is kept is printed; banger vm restart %s gives it this one's agent, and ends its jobs", name)
 	}
 	if vm.CodeOf(err) == vm.CodeUnavailable {
 		return vm.Errorf(vm.CodeUnavailable, "VM %s: %w", name, err)

@@ -133,9 +133,18 @@ func (r run) detached(ctx context.Context, c *client.Client, p *progress) error 
 }
 
 // begin makes the VM. Interrupted, it removes what it may have begun.
-func (r run) begin(ctx context.Context, c *client.Client, p *progress) (*vm.VMRecord, error) {
+func (r run) begin(ctx context.Context, c *client.Client, p *progress) (record *vm.VMRecord, err error) {
+	err = r.orRemoved(ctx, c, p, func(report vm.Report) (err error) {
+		record, err = c.Create(ctx, r.create, report)
+		return err
+	})
+	return record, err
+}
+
+// orRemoved has do make a VM, whose events it reports and no other's. Interrupted, it removes what do may have begun.
+func (a *app) orRemoved(ctx context.Context, c *client.Client, p *progress, do func(vm.Report) error) error {
 	var begun atomic.Value // the id, as soon as an event tells it
-	record, err := c.Create(ctx, r.create, func(e vm.Event) {
+	err := do(func(e vm.Event) {
 		if e.VM != "" {
 			begun.Store(e.VM)
 		}
@@ -143,9 +152,9 @@ func (r run) begin(ctx context.Context, c *client.Client, p *progress) (*vm.VMRe
 	})
 	if id, ok := begun.Load().(vm.ID); ok && ctx.Err() != nil {
 		p.finish(false)
-		r.delete(ctx, c, id)
+		a.removeVM(ctx, c, id)
 	}
-	return record, err
+	return err
 }
 
 // attached runs the command and removes the VM where it shall not stay: with --rm, and when Ctrl-C came before the
@@ -161,7 +170,7 @@ func (r run) attached(ctx context.Context, c *client.Client, p *progress) error 
 	err = r.open(ctx, c, p, record)
 	p.finish(false)
 	if r.remove {
-		r.delete(ctx, c, record.ID)
+		r.removeVM(ctx, c, record.ID)
 	} else if gone := (unstarted{}); !r.quiet && !errors.As(err, &gone) {
 		fmt.Fprintf(r.err, "banger: VM %s stays; 'banger vm delete %s' removes it\n", record.Name, record.Name)
 	}
@@ -179,7 +188,7 @@ func (r run) open(ctx context.Context, c *client.Client, p *progress, record *vm
 	p.finish(err == nil)
 	if err != nil {
 		if ctx.Err() != nil && !r.remove {
-			r.delete(ctx, c, record.ID)
+			r.removeVM(ctx, c, record.ID)
 			return unstarted{err}
 		}
 		return err
@@ -192,11 +201,11 @@ type unstarted struct{ error }
 
 func (u unstarted) Unwrap() error { return u.error }
 
-// delete removes the VM even though the command was interrupted, and returns when nothing of it is left. The daemon
+// removeVM removes a VM even though the command was interrupted, and returns when nothing of it is left. The daemon
 // may have been quicker. A failure is told, but the command's exit status stays what it was.
-func (r run) delete(ctx context.Context, c *client.Client, id vm.ID) {
+func (a *app) removeVM(ctx context.Context, c *client.Client, id vm.ID) {
 	err := c.Delete(context.WithoutCancel(ctx), string(id), nil)
 	if err != nil && vm.CodeOf(err) != vm.CodeNotFound {
-		r.report(err)
+		a.report(err)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -275,6 +276,26 @@ func TestInterruptedStart(t *testing.T) {
 				t.Errorf("it left %q", left)
 			}
 		})
+	}
+}
+
+// TestInterruptedBuild: Ctrl-C while the script of an image runs returns when its VM is gone.
+func TestInterruptedBuild(t *testing.T) {
+	t.Parallel()
+	_, env := sandbox(t)
+	script := filepath.Join(t.TempDir(), "provision")
+	if err := os.WriteFile(script, []byte("sleep infinity\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// The line of the stage "script" says that banger knows of the VM.
+	cmd, _ := piped(t, env, "banger: script", "image", "build", "--name", "slow", "--script", script)
+	if there := mustRun(t, env, "vm", "list", "-q"); there != "builder\n" {
+		t.Fatalf("it is built in %q", there)
+	}
+	cmd.Process.Signal(os.Interrupt)
+	wantExit(t, cmd, 130)
+	if left := mustRun(t, env, "vm", "list", "-q"); left != "" {
+		t.Errorf("it left %q", left)
 	}
 }
 

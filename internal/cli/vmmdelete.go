@@ -12,7 +12,7 @@ import (
 )
 
 func newVMMDelete(a *app) *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:     "delete firecracker VERSION...",
 		Aliases: []string{"rm"},
 		Short:   "Delete versions that were installed",
@@ -28,24 +28,26 @@ The version that VMs are started with stays, for as long as there is a VM of it,
 			return nil
 		},
 		ValidArgsFunction: a.completeVMMVersions,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			name, versions := args[0], args[1:]
-			for i := range versions {
-				versions[i] = strings.TrimPrefix(versions[i], "v")
-			}
-			versions = once(versions)
-			return a.with(cmd.Context(), true, func(ctx context.Context, c *client.Client, _ *progress) error {
-				errs := make([]error, len(versions))
-				for i, v := range versions { // in turn: each may be in use because another is gone
-					errs[i] = c.DeleteVMM(ctx, name, v)
-				}
-				if ctx.Err() != nil {
-					return context.Cause(ctx)
-				}
-				return a.outcome(versions, errs)
-			})
-		},
 	}
+	quiet := quietFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		name, versions := args[0], args[1:]
+		for i := range versions {
+			versions[i] = strings.TrimPrefix(versions[i], "v")
+		}
+		versions = once(versions)
+		return a.with(cmd.Context(), *quiet, func(ctx context.Context, c *client.Client, _ *progress) error {
+			errs := make([]error, len(versions))
+			for i, v := range versions { // in turn: each may be in use because another is gone
+				errs[i] = c.DeleteVMM(ctx, name, v)
+			}
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			return a.outcome(versions, errs)
+		})
+	}
+	return cmd
 }
 
 // completeVMMVersions completes the name, then the versions that are installed. It starts no daemon.

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 	"os"
 	"os/exec"
@@ -11,8 +12,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"banger/internal/api"
+	"banger/internal/testhost"
 	"banger/internal/vm"
 )
 
@@ -173,6 +178,21 @@ func TestBuildWithAScript(t *testing.T) {
 	if after := b.ok("image", "list", "--json"); after != before || b.ok("vm", "list", "-q") != "" {
 		t.Errorf("images %q, before %q", after, before)
 	}
+	write("echo from the script\nexec sleep 1000\n")
+	cmd := b.command("image", "build", "--name", "scripted", "--script", script)
+	var seen lockedBuffer
+	cmd.Stderr = &seen
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	seen.until(t, "from the script")
+	_ = cmd.Process.Signal(unix.SIGINT)
+	if err := cmd.Wait(); cmd.ProcessState.ExitCode() != 130 {
+		t.Errorf("interrupted: %v, %s", err, seen.String())
+	}
+	if left := b.ok("vm", "list"); strings.Count(left, "\n") > 1 { // the heading
+		t.Errorf("the interrupted build left %s", left)
+	}
 	write("#!/bin/bash\nset -e\necho from the script\nid -u >/etc/by\necho work >/root/work\n")
 	out, errs, code := b.run(nil, "image", "build", "--name", "scripted", "--script", script)
 	if out != "scripted\n" || code != 0 || !strings.Contains(errs, "from the script") {
@@ -191,6 +211,45 @@ func TestBuildWithAScript(t *testing.T) {
 	}
 	if again := b.ok("image", "build", "-q", "--name", "scripted", "--script", script); again != "scripted\n" { // at once: it is there
 		t.Errorf("again: %q", again)
+	}
+}
+
+// TestBuildWithAScriptThatFillsTheHost: QEMU halts the guest that writes more than the host's disk takes, and the build ends.
+func TestBuildWithAScriptThatFillsTheHost(t *testing.T) {
+	beside(t)
+	testhost.Need(t, testhost.Root)
+	b := newBox(t)
+	vms := filepath.Join(b.root, "vms")
+	if err := errors.Join(os.MkdirAll(vms, 0o700), unix.Mount("tmpfs", vms, "tmpfs", 0, "size=300m,mode=700")); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		b.ok("daemon", "stop")
+		if err := unix.Unmount(vms, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	for name, text := range map[string]string{
+		"while it writes":          "dd if=/dev/urandom of=/large bs=1M count=2000 conv=fsync\n",
+		"when it has been written": "dd if=/dev/urandom of=/large bs=1M count=400\n", // less than the guest's memory takes
+	} {
+		script := filepath.Join(t.TempDir(), "provision")
+		if err := os.WriteFile(script, []byte("#!/bin/sh\n"+text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		before := b.ok("image", "list", "--json")
+		_, errs, code := b.run(nil, "image", "build", "--name", "large", "--script", script)
+		if code != 125 || !strings.Contains(errs, "build image large: no space is left on the file system of "+vms) || !strings.Contains(errs, "build it again") {
+			t.Errorf("%s: exit code %d: %s", name, code, errs)
+		}
+		t.Logf("%s: it ended after %v", name, time.Since(began))
+		if after := b.ok("image", "list", "--json"); after != before || b.ok("vm", "list", "-q") != "" {
+			t.Errorf("%s: images %q, before %q", name, after, before)
+		}
+		if left, err := os.ReadDir(vms); err != nil || len(left) > 0 {
+			t.Errorf("%s: left %v, %v", name, left, err)
+		}
 	}
 }
 

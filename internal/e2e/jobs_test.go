@@ -112,6 +112,8 @@ func TestJobs(t *testing.T) {
 		}{
 			{[]string{"--since", between}, "new\n"}, {[]string{"--until", between}, "old\n"}, {[]string{"--since", "1h"}, "old\nnew\n"},
 			{[]string{"-f", "--since", between}, "new\n"}, {[]string{"--since", "0s"}, ""},
+			{[]string{"-n", "1"}, "new\n"}, {[]string{"-n", "3"}, "old\nnew\n"}, {[]string{"-f", "-n", "2"}, "new\n"}, // one of them on stderr
+			{[]string{"--until", between, "-n", "2"}, "old\n"}, {[]string{"-n", "0"}, ""},
 		} {
 			if got, _, code := b.run(nil, append(append([]string{"vm", "logs", "--exec", id}, tt.flags...), "web")...); got != tt.want || code != 0 {
 				t.Errorf("%q: %q, want %q; exit code %d", tt.flags, got, tt.want, code)

@@ -148,6 +148,13 @@ func (w *worker) diskTrouble(said string) {
 	}
 }
 
+// troubled says that something is wrong with the disk.
+func (w *worker) troubled() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.trouble != ""
+}
+
 // recordTrouble brings the record of a running VM in line with what was noted of its disk and its network.
 func (w *worker) recordTrouble(ctx context.Context, r vm.VMRecord) error {
 	w.mu.Lock()

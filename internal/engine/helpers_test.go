@@ -53,6 +53,7 @@ type onePort struct {
 	jails bool
 	host  *fake.Host
 	turns *atomic.Int32 // counts Runs
+	asked *atomic.Int32 // counts OutOfSpace
 	mu    sync.Mutex
 	ports map[string]chan struct{} // by socket: holds one token while the port is free
 }
@@ -66,6 +67,11 @@ func (d *onePort) Paused(ctx context.Context, ref vmm.Ref) (bool, error) {
 func (d *onePort) Runs(ctx context.Context, ref vmm.Ref) (bool, error) {
 	d.turns.Add(1)
 	return d.Driver.(vmm.Pauser).Runs(ctx, ref)
+}
+
+func (d *onePort) OutOfSpace(ctx context.Context, ref vmm.Ref) (bool, error) {
+	d.asked.Add(1)
+	return d.Driver.(vmm.Halter).OutOfSpace(ctx, ref)
 }
 
 func (d *onePort) Pause(ctx context.Context, ref vmm.Ref) error {

@@ -51,15 +51,23 @@ func (e *Engine) BuildScripted(ctx context.Context, o image.BuildOptions, script
 		err = errors.Join(err, e.dispose(ctx, r.ID))
 		end()
 	}()
-	if _, err = watch.Started(ctx, r.ID, report); err == nil {
-		err = e.provision(ctx, r.ID, base.Adopt.Name, script, report)
+	room, stop := e.whileRoom(ctx, r)
+	defer stop()
+	if _, err = watch.Started(room, r.ID, report); err == nil {
+		err = e.provision(room, r.ID, base.Adopt.Name, script, report)
 	}
 	if err == nil {
 		stopping := e.Watch()
 		defer stopping.Stop()
-		if _, err = e.Stop(ctx, string(r.ID), false, 0); err == nil {
-			r, err = stopping.Stopped(ctx, r.ID, report)
+		if _, err = e.Stop(room, string(r.ID), false, 0); err == nil {
+			r, err = stopping.Stopped(room, r.ID, report)
 		}
+		if err == nil && r.Runtime.LastError != "" { // what the script wrote last may be on no disk
+			err = vm.Errorf(vm.CodeUnavailable, "%s", r.Runtime.LastError).WithHint("nothing was made; build it again")
+		}
+	}
+	if err != nil && room.Err() != nil {
+		err = context.Cause(room)
 	}
 	if ctx.Err() != nil {
 		return img, vm.Errorf(vm.CodeCanceled, "%s: %w", what, ctx.Err())

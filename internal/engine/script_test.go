@@ -10,7 +10,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"banger/internal/disk"
 	"banger/internal/guest"
 	"banger/internal/image"
 	"banger/internal/vm"
@@ -108,11 +110,96 @@ func TestBuildScriptedThatFails(t *testing.T) {
 	ctx, leave := context.WithCancel(t.Context())
 	w.scripted(0, func(fake.Exec) { leave() })
 	build(ctx, vm.CodeCanceled, "build image mine")
+	w.scripted(0, func(fake.Exec) { w.host.Rule(fake.Rules{Hello: func(vmm.Config) error { return errors.New("panic") }}) })
+	build(t.Context(), vm.CodeUnavailable, "build image mine: the guest did not settle its disks")
 	w.host.Rule(fake.Rules{Launch: func(vmm.Config) error { return errors.New("no machine today") }})
 	build(t.Context(), vm.CodeUnavailable, "no machine today")
 	if _, err := d.BuildScripted(t.Context(), image.BuildOptions{Name: "mine"}, strings.Repeat("x", MaxScript+1), nil); vm.CodeOf(err) != vm.CodeInvalid {
 		t.Errorf("a large one: %v", err)
 	}
+}
+
+// full has a VMM halt its machine, since the host's disk is full.
+func (w *world) full(c vmm.Config) {
+	if err := w.host.OutOfSpace(c.ID); err != nil {
+		w.t.Error(err)
+	}
+}
+
+// A VM that waits for room on the host waits for ever where nobody makes some: its build does not.
+func TestBuildScriptedWithoutRoom(t *testing.T) {
+	const want = "build image mine: no space is left"
+	begin := func(t *testing.T, store *guarded) (*world, *daemon) {
+		t.Helper()
+		w := newWorld(t)
+		w.store = store
+		d := w.begin()
+		d.GuardEvery = 10 * time.Millisecond
+		must(t, d.Recover(t.Context()))
+		return w, d
+	}
+	fails := func(t *testing.T, w *world, d *daemon) {
+		t.Helper()
+		_, err := d.BuildScripted(t.Context(), image.BuildOptions{Name: "mine"}, "#!/bin/sh\n", nil)
+		if vm.CodeOf(err) != vm.CodeNoSpace || !strings.HasPrefix(fmt.Sprint(err), want) || !strings.Contains(vm.HintOf(err), "nothing was made") {
+			t.Errorf("%v (code %s, hint %q)", err, vm.CodeOf(err), vm.HintOf(err))
+		}
+		if _, err := os.Stat(filepath.Join(w.paths.State, "adopted")); err == nil {
+			t.Error("an image was made")
+		}
+		w.nothingOfIt(d)
+		w.nothingLeft()
+	}
+	waits := func(ctx context.Context, _ fake.Exec) guest.ExecExit {
+		<-ctx.Done()
+		return guest.ExecExit{}
+	}
+	t.Run("for the script", func(t *testing.T) {
+		w, d := begin(t, nil)
+		w.host.Rule(fake.Rules{Exec: func(ctx context.Context, e fake.Exec) guest.ExecExit {
+			w.full(e.VM)
+			return waits(ctx, e)
+		}})
+		fails(t, w, d)
+	})
+	t.Run("for what it left to be written", func(t *testing.T) {
+		w, d := begin(t, nil)
+		release := make(chan struct{})
+		t.Cleanup(func() { close(release) })
+		w.host.Rule(fake.Rules{Sync: func(c vmm.Config) {
+			w.full(c)
+			<-release
+		}})
+		fails(t, w, d)
+	})
+	t.Run("on a guarded disk", func(t *testing.T) {
+		w, d := begin(t, &guarded{health: disk.Health{State: disk.StoreOK, HostFree: 100 << 30}})
+		w.host.Rule(fake.Rules{Exec: func(ctx context.Context, e fake.Exec) guest.ExecExit {
+			w.store.set(disk.StoreOK, guardReserve-1)
+			return waits(ctx, e)
+		}, Kill: w.store.held})
+		fails(t, w, d)
+	})
+	t.Run("and is paused by hand", func(t *testing.T) { // that waits for who did it
+		w, d := begin(t, nil)
+		ran := make(chan struct{})
+		w.host.Rule(fake.Rules{Exec: func(ctx context.Context, e fake.Exec) guest.ExecExit {
+			_, paused := d.Pause(ctx, string(e.VM.ID))
+			for before := w.asked.Load(); w.asked.Load() < before+3; {
+				<-time.After(time.Millisecond)
+			}
+			_, err := d.Resume(ctx, string(e.VM.ID))
+			if err := errors.Join(paused, err); err != nil {
+				t.Error(err)
+			}
+			close(ran)
+			return guest.ExecExit{}
+		}})
+		_, err := d.BuildScripted(t.Context(), image.BuildOptions{Name: "mine"}, "#!/bin/sh\n", nil)
+		must(t, err)
+		<-ran
+		w.nothingOfIt(d)
+	})
 }
 
 func TestInterpreter(t *testing.T) {

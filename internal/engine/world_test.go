@@ -38,6 +38,7 @@ type world struct {
 	log    io.Writer
 
 	turns    atomic.Int32 // how often a VMM was asked whether its machine runs
+	asked    atomic.Int32 // and whether it waits for room
 	ensured  atomic.Int32 // images and kernels asked for
 	held     atomic.Int32 // of them, those that must not be deleted
 	workDisk atomic.Int64 // bytes that the last one was asked to have
@@ -90,7 +91,7 @@ func (w *world) begin() *daemon {
 	must(w.t, err)
 	e := New(w.t.Context(), Config{
 		Store: db, Handles: handles.NewCache(), Paths: w.paths, Images: images{w}, Kernels: kernels{w},
-		VMMs: []vmm.Driver{&onePort{Driver: fake.New(w.host, "qemu"), jails: w.jails, host: w.host, turns: &w.turns, ports: map[string]chan struct{}{}}}, Disks: []disk.Driver{w.disk()},
+		VMMs: []vmm.Driver{&onePort{Driver: fake.New(w.host, "qemu"), jails: w.jails, host: w.host, turns: &w.turns, asked: &w.asked, ports: map[string]chan struct{}{}}}, Disks: []disk.Driver{w.disk()},
 		Networks: []network.Driver{w.network()}, Processes: w.host, BootID: w.host.BootID(),
 		WorkDisk: func(_ context.Context, path string, size int64) error {
 			w.workDisk.Store(size)

@@ -24,6 +24,7 @@ type Stdio struct {
 
 	Started func(JobStarted)   // called when the process exists; Job is "" where the agent knows none
 	Times   bool               // times were asked for: an agent that does not know them is ErrNoTimes, before any output
+	Tail    bool               // last lines were asked for: likewise ErrNoTail
 	When    func(time.Time)    // called before output that came at another time than what is before it
 	Dropped func(bytes uint64) // called where so much output is missing, since it is not kept any more
 	Unheard func()             // called where the guest cannot be told that the client leaves: input is stuck before it
@@ -35,6 +36,9 @@ var ErrDetached = errors.New("detached")
 
 // ErrNoTimes says that an agent of before does not know when output came.
 var ErrNoTimes = errors.New("the agent in the guest keeps no times")
+
+// ErrNoTail says that an agent of before does not look for lines in output.
+var ErrNoTail = errors.New("the agent in the guest gives no last lines")
 
 // Size is that of a terminal, in characters.
 type Size struct{ Rows, Cols uint16 }
@@ -147,6 +151,9 @@ func started(s Stdio, payload []byte) error {
 	}
 	if s.Times && !j.Times {
 		return ErrNoTimes
+	}
+	if s.Tail && !j.Tail {
+		return ErrNoTail
 	}
 	return nil
 }

@@ -230,6 +230,21 @@ func TestNoTimes(t *testing.T) {
 	}
 }
 
+// Nor does who asked for last lines, and would have them all.
+func TestNoTail(t *testing.T) {
+	for started, want := range map[string]error{`{"job":"0123456789ab","tail":true}`: nil, `{"job":"0123456789ab","times":true}`: ErrNoTail, "": ErrNoTail} {
+		var in, out bytes.Buffer
+		w := NewFrameWriter(&in)
+		_ = w.Write(FrameStarted, []byte(started))
+		_ = w.Write(FrameStdout, []byte("old"))
+		_ = w.Write(FrameKept, nil)
+		_, err := receive(NewFrameReader(&in), Stdio{Out: &out, Tail: true})
+		if !errors.Is(err, want) || (out.String() == "old") != (want == nil) {
+			t.Errorf("started as %q: %v, output %q", started, err, out.String())
+		}
+	}
+}
+
 // FuzzReceive: whatever a guest sends, the client comes to an end, and what it is told has the form it should.
 func FuzzReceive(f *testing.F) {
 	var b bytes.Buffer

@@ -28,6 +28,8 @@ type JobStarted struct {
 	At *int64 `json:"at,omitempty"`
 	// Times is that the agent knows when output came, and has heeded Since, Until and Times. An older one does not even say no.
 	Times bool `json:"times,omitempty"`
+	// Tail is that it has heeded Tail.
+	Tail bool `json:"tail,omitempty"`
 }
 
 // Moment is one of the guest's clock.
@@ -58,6 +60,10 @@ type AttachRequest struct {
 	Since *Moment `json:"since,omitempty"`
 	Until *Moment `json:"until,omitempty"`
 	Times bool    `json:"times,omitempty"`
+
+	// Tail leaves out what is before so many last lines, likewise of what was written when the client came, and before Until: lines of
+	// both streams together, as they would be on a terminal. nil: all.
+	Tail *int `json:"tail,omitempty"`
 
 	Rows uint16 `json:"rows,omitempty"` // of its terminal, where it has one
 	Cols uint16 `json:"cols,omitempty"`

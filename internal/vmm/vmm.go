@@ -111,6 +111,14 @@ type Pauser interface {
 	Resume(ctx context.Context, ref Ref) error
 }
 
+// Halter is a Pauser whose VMM halts its machine when a write of the guest's finds no room on the host's file system. The guest is
+// not told: what it had been writing is written when Resume sets it going again.
+type Halter interface {
+	Pauser
+	// OutOfSpace asks the VMM whether it halted its machine for that, and nobody has set it going since.
+	OutOfSpace(ctx context.Context, ref Ref) (bool, error)
+}
+
 // Driver is one kind of VMM. Every implementation passes vmmtest.Suite.
 type Driver interface {
 	// Name is the word users write after --vmm.

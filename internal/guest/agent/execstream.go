@@ -73,7 +73,7 @@ func writeJSONFrame(frames *guest.FrameWriter, kind guest.FrameType, v any) erro
 func (c *client) serve() {
 	heard := make(chan struct{})
 	at := c.reader.at // nobody else reads there
-	if writeJSONFrame(c.frames, guest.FrameStarted, guest.JobStarted{Job: c.job.id, At: &at, Times: true}) != nil {
+	if writeJSONFrame(c.frames, guest.FrameStarted, guest.JobStarted{Job: c.job.id, At: &at, Times: true, Tail: true}) != nil {
 		_ = c.conn.Close()
 	}
 	go func() {

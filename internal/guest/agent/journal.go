@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"cmp"
 	"slices"
 	"sync"
@@ -188,7 +189,32 @@ func (j *journal) attach(req guest.AttachRequest) *reader {
 			r.until = to
 		}
 	}
+	if req.Tail != nil && *req.Tail >= 0 {
+		to := j.end
+		if r.until >= 0 {
+			to = r.until
+		}
+		r.at = max(r.at, j.lastLines(to, *req.Tail))
+	}
 	return r
+}
+
+// lastLines is the offset at which the last n lines before another one begin; 0 where not that many are kept. Caller holds mu.
+func (j *journal) lastLines(to int64, n int) int64 {
+	if n == 0 {
+		return to
+	}
+	to-- // the last byte ends the last line, or is of it
+	for _, c := range slices.Backward(j.chunks) {
+		data := c.data[:min(int64(len(c.data)), max(to-c.at, 0))]
+		for at := bytes.LastIndexByte(data, '\n'); at >= 0; at = bytes.LastIndexByte(data, '\n') {
+			if n--; n == 0 {
+				return c.at + int64(at) + 1
+			}
+			data = data[:at]
+		}
+	}
+	return 0
 }
 
 // next waits for what comes next: bytes of one stream, at most a frame of them, or so many that are not kept any more. At

@@ -2,9 +2,12 @@ package agent
 
 import (
 	"bytes"
+	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"banger/internal/guest"
 )
@@ -200,5 +203,87 @@ func TestLookers(t *testing.T) {
 	}
 	if _, kept := j.sizes(); kept != 0 {
 		t.Errorf("%d bytes are kept for nobody", kept)
+	}
+}
+
+// The last lines are those of both streams, in the order in which they came, however that was cut into pieces.
+func TestLastLinesOfAJournal(t *testing.T) {
+	o, e := guest.FrameStdout, guest.FrameStderr
+	type piece struct {
+		stream guest.FrameType
+		text   string
+	}
+	for _, tt := range []struct {
+		pieces []piece
+		lines  int
+		want   string // both streams, in order
+	}{
+		{nil, 1, ""},
+		{[]piece{{o, "one\ntwo\n"}}, 0, ""},
+		{[]piece{{o, "one\ntwo\n"}}, 1, "two\n"},
+		{[]piece{{o, "one\ntwo\n"}}, 2, "one\ntwo\n"},
+		{[]piece{{o, "one\ntwo\n"}}, 1 << 40, "one\ntwo\n"},
+		{[]piece{{o, "one\ntwo\n"}}, -1, "one\ntwo\n"},
+		{[]piece{{o, "one\ntw"}}, 1, "tw"}, // a line that has no end yet is one
+		{[]piece{{o, "one\n\n\n"}}, 2, "\n\n"},
+		{[]piece{{o, "one"}}, 1, "one"},
+		{[]piece{{o, "one\n"}, {e, "err\n"}, {o, "two\n"}}, 2, "err\ntwo\n"},
+		{[]piece{{o, "one\nt"}, {e, "err\n"}, {o, "wo"}, {e, "\n"}}, 1, "wo\n"},
+		{[]piece{{o, "one\nt"}, {e, "e"}, {o, "wo"}, {e, "\n"}}, 1, "tewo\n"},
+	} {
+		j := newJournal(testBudget(100 << 20))
+		for _, p := range tt.pieces {
+			j.append(p.stream, []byte(p.text))
+		}
+		j.close()
+		r := j.attach(guest.AttachRequest{Watch: true, Tail: &tt.lines})
+		var got string
+		for c, _ := r.next(); len(c.data) > 0; c, _ = r.next() {
+			got += string(c.data)
+		}
+		if r.leave(); got != tt.want {
+			t.Errorf("the last %d lines of %v: %q, want %q", tt.lines, tt.pieces, got, tt.want)
+		}
+	}
+}
+
+// Of lines that are not kept any more it is told, and of those that nobody asked for it is not. From an offset, a time and a line
+// the last counts, and what is written later follows.
+func TestLastLinesBesideOtherBounds(t *testing.T) {
+	j, now := clocked()
+	last := func(lines int, req guest.AttachRequest) string {
+		t.Helper()
+		req.Tail, req.KeptOnly = &lines, true
+		out, _, dropped := j.attach(req).all()
+		return fmt.Sprintf("%s%d dropped", out, dropped)
+	}
+	j.append(guest.FrameStdout, []byte(strings.Repeat("x", guest.KeptOutput-100)+"\n"))
+	j.append(guest.FrameStderr, bytes.Repeat([]byte("y\n"), guest.MaxFrame/4)) // has the first go
+	begin := *now
+	for i := range 4 {
+		*now = now.Add(time.Minute)
+		j.append(guest.FrameStdout, fmt.Appendf(nil, "%d\n", i))
+	}
+	if got := last(2, guest.AttachRequest{}); got != "2\n3\n0 dropped" {
+		t.Errorf("two lines: %q", got)
+	}
+	if got := last(1<<20, guest.AttachRequest{}); !strings.HasSuffix(got, fmt.Sprintf("3\n%d dropped", j.begin)) || j.begin == 0 {
+		t.Errorf("more lines than are kept: %q", got)
+	}
+	if got := last(3, guest.AttachRequest{Since: &guest.Moment{Ago: 30 * time.Second}}); got != "3\n0 dropped" {
+		t.Errorf("three lines of half a minute: %q", got)
+	}
+	if got := last(1, guest.AttachRequest{Until: &guest.Moment{At: new(begin.Add(150 * time.Second))}}); got != "1\n0 dropped" {
+		t.Errorf("one line until a time: %q", got)
+	}
+	if got := last(3, guest.AttachRequest{From: j.end - 1}); got != "\n0 dropped" {
+		t.Errorf("three lines, but for what is there already: %q", got)
+	}
+	none := 0
+	r := j.attach(guest.AttachRequest{Watch: true, Tail: &none})
+	j.append(guest.FrameStdout, []byte("later\n"))
+	j.close()
+	if out, _, _ := r.all(); string(out) != "later\n" {
+		t.Errorf("what comes later: %q", out)
 	}
 }

@@ -22,7 +22,7 @@ type Driver struct {
 
 var (
 	_ vmm.Driver = (*Driver)(nil)
-	_ vmm.Pauser = (*Driver)(nil)
+	_ vmm.Halter = (*Driver)(nil)
 )
 
 // New makes a driver that users would call name.
@@ -226,17 +226,29 @@ func (d *Driver) Quit(ctx context.Context, ref vmm.Ref) error {
 
 // Paused implements vmm.Pauser.
 func (d *Driver) Paused(ctx context.Context, ref vmm.Ref) (bool, error) {
-	p, err := d.served(ctx, ref)
-	if err != nil {
-		return false, err
-	}
-	return d.host.isPaused(p), nil
+	halted, full, err := d.halted(ctx, ref)
+	return halted && !full, err
 }
 
 // Runs implements vmm.Pauser.
 func (d *Driver) Runs(ctx context.Context, ref vmm.Ref) (bool, error) {
-	paused, err := d.Paused(ctx, ref)
-	return !paused, err
+	halted, _, err := d.halted(ctx, ref)
+	return !halted, err
+}
+
+// OutOfSpace implements vmm.Halter.
+func (d *Driver) OutOfSpace(ctx context.Context, ref vmm.Ref) (bool, error) {
+	_, full, err := d.halted(ctx, ref)
+	return full, err
+}
+
+func (d *Driver) halted(ctx context.Context, ref vmm.Ref) (halted, full bool, err error) {
+	p, err := d.served(ctx, ref)
+	if err != nil {
+		return false, false, err
+	}
+	halted, full = d.host.halted(p)
+	return halted, full, nil
 }
 
 // Pause implements vmm.Pauser.

@@ -1,6 +1,11 @@
 package fake
 
-import "context"
+import (
+	"context"
+
+	"banger/internal/host/proc"
+	"banger/internal/vm"
+)
 
 // pause halts the machine of p, or lets it go on.
 func (h *Host) pause(p *process, halt bool) {
@@ -11,14 +16,30 @@ func (h *Host) pause(p *process, halt bool) {
 		p.paused = make(chan struct{})
 	case !halt && p.paused != nil:
 		close(p.paused)
-		p.paused = nil
+		p.paused, p.full = nil, false
 	}
 }
 
-func (h *Host) isPaused(p *process) bool {
+// OutOfSpace has a VMM halt its machine by itself, as QEMU does when the host's file system has no room for what a guest writes.
+func (h *Host) OutOfSpace(id vm.ID) error {
+	process, ok := h.ProcessOf(id)
+	p := h.lookup(process)
+	if !ok || p == nil {
+		return proc.ErrGone
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return p.paused != nil
+	if p.paused == nil {
+		p.paused, p.full = make(chan struct{}), true
+	}
+	return nil
+}
+
+// halted tells whether the machine of p does not run, and whether that is by itself.
+func (h *Host) halted(p *process) (halted, full bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return p.paused != nil, p.full
 }
 
 // awaitGuest waits while the machine of p is paused, or p is stopped; the error is as of awaitRunning.

@@ -52,6 +52,7 @@ type process struct {
 	awaited bool
 
 	paused chan struct{} // closed when the machine goes on; nil = it runs; guarded by Host.mu
+	full   bool          // nobody paused it: a write found no room; guarded by Host.mu
 
 	exited chan string // for the launcher
 }
@@ -142,7 +143,7 @@ func (h *Host) Clone() *Host {
 			p.guest.mu.Unlock()
 		}
 		if p.paused != nil {
-			q.paused = make(chan struct{})
+			q.paused, q.full = make(chan struct{}), p.full
 		}
 		c.running[pid] = q
 	}

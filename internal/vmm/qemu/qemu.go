@@ -146,6 +146,8 @@ func (d *Driver) Quit(ctx context.Context, ref vmm.Ref) error {
 	return nil
 }
 
+var _ vmm.Halter = (*Driver)(nil)
+
 // Paused implements vmm.Pauser. A machine that QEMU itself halted, because the host's disk is full, is in another state.
 func (d *Driver) Paused(ctx context.Context, ref vmm.Ref) (bool, error) {
 	status, err := d.status(ctx, ref)
@@ -156,6 +158,13 @@ func (d *Driver) Paused(ctx context.Context, ref vmm.Ref) (bool, error) {
 func (d *Driver) Runs(ctx context.Context, ref vmm.Ref) (bool, error) {
 	status, err := d.status(ctx, ref)
 	return status == "running", err
+}
+
+// OutOfSpace implements vmm.Halter. Of the errors of disks QEMU halts a machine for this one alone (werror=enospc, its default);
+// every other is the guest's to see.
+func (d *Driver) OutOfSpace(ctx context.Context, ref vmm.Ref) (bool, error) {
+	status, err := d.status(ctx, ref)
+	return status == "io-error", err
 }
 
 // status is QEMU's word for what its machine does.

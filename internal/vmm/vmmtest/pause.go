@@ -31,6 +31,11 @@ func pauseAndResume(t *testing.T, e Env) {
 		if got, err := p.Runs(t.Context(), c.Ref()); err != nil || got == want {
 			t.Errorf("runs: %v, %v; want %v", got, err, !want)
 		}
+		if h, ok := e.Driver.(vmm.Halter); ok {
+			if got, err := h.OutOfSpace(t.Context(), c.Ref()); err != nil || got {
+				t.Errorf("waits for room: %v, %v; paused: %v", got, err, want)
+			}
+		}
 	}
 	if err := served(p.Pause); err != nil {
 		t.Fatalf("pause: %v", err)
@@ -58,5 +63,10 @@ func pauseAndResume(t *testing.T, e Env) {
 	}
 	if _, err := p.Runs(t.Context(), other.Ref()); err == nil {
 		t.Error("what was never launched says whether it runs")
+	}
+	if h, ok := e.Driver.(vmm.Halter); ok {
+		if _, err := h.OutOfSpace(t.Context(), other.Ref()); err == nil {
+			t.Error("what was never launched says whether it waits for room")
+		}
 	}
 }
