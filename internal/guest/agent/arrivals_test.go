@@ -2,6 +2,7 @@ package agent
 
 import (
 	"encoding/binary"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -167,6 +168,27 @@ func TestClientsGetTimes(t *testing.T) {
 	}
 	if got, _ := frames(guest.AttachRequest{Until: &guest.Moment{At: &between}}); strings.Join(got, "") != "old\n" {
 		t.Errorf("until: %q", got)
+	}
+}
+
+// What came after a time is never left out, however many of the times have been given up, and more than it only by a few of
+// the gaps between what is kept.
+func TestNothingYoungerIsLeftOut(t *testing.T) {
+	for _, gap := range []time.Duration{firstGrain, firstGrain * 19 / 10, firstGrain * 27 / 10, 7 * firstGrain} {
+		j, now := clocked()
+		begin := *now
+		const words = 20_000
+		for i := range words {
+			j.append(guest.FrameStdout, fmt.Appendf(nil, "%05d ", i))
+			*now = now.Add(gap)
+		}
+		for i := range words {
+			r := j.attach(guest.AttachRequest{KeptOnly: true, Since: &guest.Moment{At: new(begin.Add(time.Duration(i) * gap))}})
+			if first := int(r.at / 6); first > i || i-first > 40 {
+				t.Fatalf("a word each %s: since that of word %d, it begins with word %d", gap, i, first)
+			}
+			r.leave()
+		}
 	}
 }
 

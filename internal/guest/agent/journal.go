@@ -50,7 +50,7 @@ type reader struct {
 }
 
 func newJournal(b *budget) *journal {
-	j := &journal{budget: b, now: time.Now, arrivals: arrivals{grain: firstGrain}, readers: map[*reader]struct{}{}}
+	j := &journal{budget: b, now: time.Now, arrivals: arrivals{grain: firstGrain, within: firstGrain}, readers: map[*reader]struct{}{}}
 	j.changed = sync.NewCond(&j.mu)
 	return j
 }
