@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -222,5 +224,40 @@ func TestMarksAreBounded(t *testing.T) {
 	j.forget()
 	if used := j.budget.used.Load(); used != 0 {
 		t.Errorf("%d bytes are still accounted for", used)
+	}
+}
+
+// Who follows from a time on holds nobody back that writes meanwhile, whatever is kept of before.
+func TestFollowingFromATimeHoldsNobodyBack(t *testing.T) {
+	j, now := clocked()
+	chunk := make([]byte, guest.MaxFrame)
+	for range guest.KeptOutput / len(chunk) {
+		j.append(guest.FrameStdout, chunk)
+	}
+	var others sync.WaitGroup
+	defer others.Wait()
+	var over atomic.Bool
+	defer over.Store(true)
+	for range 4 { // who look at it all the time: the journal's lock goes from one to the next
+		others.Go(func() {
+			for !over.Load() {
+				j.sizes()
+			}
+		})
+	}
+	for range 20_000 {
+		*now = now.Add(time.Hour)
+		written := make(chan struct{})
+		go func() {
+			j.append(guest.FrameStdout, chunk)
+			close(written)
+		}()
+		r := j.attach(guest.AttachRequest{Since: &guest.Moment{Ago: time.Minute}})
+		select {
+		case <-written:
+		case <-time.After(10 * time.Second):
+			t.Fatal("the writer waits for a reader that wants nothing of what is kept")
+		}
+		r.leave()
 	}
 }
