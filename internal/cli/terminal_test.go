@@ -161,7 +161,7 @@ func TestShellOnATerminal(t *testing.T) {
 	cmd, tty, s := onTerminal(t, env, "vm", "run", "--name", "web")
 	tty.WriteString("echo $((6*7))\n")
 	s.wait(t, "42\r\n")
-	tty.WriteString("exit 5\n") // apart: a shell's end hangs its terminal up, and the kernel may drop what was just written there
+	tty.WriteString("exit 5\n")                                              // apart: a shell's end hangs its terminal up, and the kernel may drop what was just written there
 	s.wait(t, "banger: VM web stays; 'banger vm delete web' removes it\r\n") // the carriage return says that raw mode is off
 	wantExit(t, cmd, 5)
 }

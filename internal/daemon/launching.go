@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -49,7 +50,7 @@ func launching(own []string, lock string) bool {
 	})
 }
 
-// holds says whether a process has a file of that name open, or cannot be looked at.
+// holds says whether a process has a file of that name open, be it removed since, or cannot be looked at.
 func holds(pid int, name string) bool {
 	dir := "/proc/" + strconv.Itoa(pid) + "/fd"
 	open, err := os.ReadDir(dir)
@@ -58,6 +59,6 @@ func holds(pid int, name string) bool {
 	}
 	return slices.ContainsFunc(open, func(e os.DirEntry) bool {
 		file, err := os.Readlink(filepath.Join(dir, e.Name()))
-		return err == nil && filepath.Base(file) == name
+		return err == nil && filepath.Base(strings.TrimSuffix(file, " (deleted)")) == name
 	})
 }

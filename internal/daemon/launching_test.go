@@ -41,6 +41,12 @@ func TestLaunching(t *testing.T) {
 	if launching(own, lock.Name()) {
 		t.Error("a daemon that holds its lock, or what has no session of its own, is taken for a launch")
 	}
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if launching(own, lock.Name()) {
+		t.Error("a daemon whose directory somebody removed is taken for a launch")
+	}
 	in := begin(true)
 	until := func(want bool) {
 		t.Helper()

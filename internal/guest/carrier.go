@@ -25,7 +25,7 @@ type carrier struct{ *Client }
 func (c carrier) RoundTrip(r *http.Request) (*http.Response, error) {
 	token := r.Header.Get("Upgrade")
 	if token == "" || r.ContentLength < 0 {
-		return c.transport.RoundTrip(r)
+		return c.apart(r, token)
 	}
 	if n := r.ContentLength; n > 0 && n <= maxJoined {
 		body := make([]byte, n)
@@ -38,7 +38,7 @@ func (c carrier) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	conn, err := c.connect(r.Context())
 	if errors.Is(err, fs.ErrNotExist) { // somebody removed the socket; of earlier requests a connection may be left
-		return c.transport.RoundTrip(r)
+		return c.apart(r, token)
 	}
 	if err != nil {
 		return nil, err
@@ -51,6 +51,19 @@ func (c carrier) RoundTrip(r *http.Request) (*http.Response, error) {
 		answer.Body = stream
 	default:
 		answer.Body = refusal{answer.Body, conn}
+	}
+	return answer, nil
+}
+
+// apart carries a request by net/http's transport. Of a switch that nobody asked for a proxy would close nothing.
+func (c carrier) apart(r *http.Request, token string) (*http.Response, error) {
+	answer, err := c.transport.RoundTrip(r)
+	if err != nil || answer.StatusCode != http.StatusSwitchingProtocols {
+		return answer, err
+	}
+	if err := switched(answer, token); err != nil {
+		_ = answer.Body.Close()
+		return nil, err
 	}
 	return answer, nil
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -44,7 +45,18 @@ func Upgrade(conn net.Conn, req *http.Request, token string) (stream net.Conn, a
 	if answer.StatusCode != http.StatusSwitchingProtocols {
 		return nil, answer, nil
 	}
+	if err := switched(answer, token); err != nil {
+		return nil, nil, err
+	}
 	return &upgraded{Conn: conn, in: in}, answer, nil
+}
+
+// switched says what is wrong with an answer that switches to a protocol, where that is not token; "" = none was asked for.
+func switched(answer *http.Response, token string) error {
+	if to := answer.Header.Get("Upgrade"); token == "" || !strings.EqualFold(to, token) {
+		return fmt.Errorf("the answer switches to the protocol %q, where %q was asked for", Plain(to), token)
+	}
+	return nil
 }
 
 // upgraded is a connection whose first bytes may lie in the reader that took the answer.

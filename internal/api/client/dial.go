@@ -61,8 +61,8 @@ const answerWithin = 30 * time.Second
 const hello = "GET " + api.PathVersion + " HTTP/1.1\r\nHost: banger\r\n\r\n"
 
 // greeting is a connection whose first Write sends a hello before it, and whose first Read hears the answer to that: what Dial
-// makes sure of, without a round trip of its own. Where nobody answers Read gives ErrNoDaemon, and what was written did
-// nothing: a server takes one request after the other, and has answered the first before it looks at the next.
+// makes sure of, without a round trip of its own. Where nobody takes it or answers, Write or Read gives ErrNoDaemon, and what was
+// written did nothing: a server takes one request after the other, and has answered the first before it looks at the next.
 type greeting struct {
 	net.Conn
 	said, heard bool
@@ -75,6 +75,9 @@ func (g *greeting) Write(p []byte) (int, error) {
 	}
 	g.said = true
 	n, err := g.Conn.Write(append([]byte(hello), p...))
+	if err != nil {
+		err = fmt.Errorf("%w (%w)", ErrNoDaemon, err)
+	}
 	return max(0, n-len(hello)), err
 }
 

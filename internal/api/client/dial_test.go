@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"banger/internal/api"
@@ -23,6 +24,24 @@ func TestOnlyAnAnswerCounts(t *testing.T) {
 				t.Errorf("%v, %v", conn, err)
 			}
 		})
+	}
+}
+
+// One that is killed between the connection and the first word on it cannot even be greeted, and nothing reached it.
+func TestNobodyToGreet(t *testing.T) {
+	sock := filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", sock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := connect(t.Context(), sock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = l.Close() // the kernel drops what was in the queue
+	if n, err := (&greeting{Conn: conn}).Write([]byte("a request")); n != 0 || !errors.Is(err, ErrNoDaemon) || !errors.Is(err, syscall.EPIPE) {
+		t.Errorf("%d, %v", n, err)
 	}
 }
 

@@ -7,10 +7,11 @@ import (
 )
 
 // arrivals tell when the bytes of a journal came, by the guest's clock as it was then: from each mark to the next they came at its
-// time, or within a grain of it. There is a bound to their number; where it is passed, the grain grows.
+// time, give or take what within says. There is a bound to their number; where it is passed, the grain grows.
 type arrivals struct {
-	list  []mark
-	grain time.Duration
+	list   []mark
+	grain  time.Duration // what comes nearer than that to the last mark gets none
+	within time.Duration // no byte came further from its mark than that
 }
 
 type mark struct {
@@ -47,6 +48,7 @@ func (m *arrivals) add(at int64, now time.Time) int {
 func (m *arrivals) thin() {
 	for len(m.list) > mostMarks/2 {
 		m.grain *= 2
+		m.within += m.grain // what is given up may have had bytes as far from it as that was before
 		kept := m.list[:1]
 		for _, next := range m.list[1:] {
 			if !m.near(next, kept[len(kept)-1]) {
@@ -86,7 +88,7 @@ func (m *arrivals) since(t time.Time) int64 {
 		switch {
 		case i == 0 && mark.time().After(t):
 			return 0
-		case mark.time().Add(m.grain).After(t):
+		case mark.time().Add(m.within).After(t):
 			return mark.at
 		}
 	}

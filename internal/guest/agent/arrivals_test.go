@@ -2,8 +2,11 @@ package agent
 
 import (
 	"encoding/binary"
+	"fmt"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -170,6 +173,27 @@ func TestClientsGetTimes(t *testing.T) {
 	}
 }
 
+// What came after a time is never left out, however many of the times have been given up, and more than it only by a few of
+// the gaps between what is kept.
+func TestNothingYoungerIsLeftOut(t *testing.T) {
+	for _, gap := range []time.Duration{firstGrain, firstGrain * 19 / 10, firstGrain * 27 / 10, 7 * firstGrain} {
+		j, now := clocked()
+		begin := *now
+		const words = 20_000
+		for i := range words {
+			j.append(guest.FrameStdout, fmt.Appendf(nil, "%05d ", i))
+			*now = now.Add(gap)
+		}
+		for i := range words {
+			r := j.attach(guest.AttachRequest{KeptOnly: true, Since: &guest.Moment{At: new(begin.Add(time.Duration(i) * gap))}})
+			if first := int(r.at / 6); first > i || i-first > 40 {
+				t.Fatalf("a word each %s: since that of word %d, it begins with word %d", gap, i, first)
+			}
+			r.leave()
+		}
+	}
+}
+
 // However much and however slowly a command writes, the times take no more than their bound, all of the output that is kept
 // is still there, and what is told of its time is wrong by no more than a few of the gaps between two writes.
 func TestMarksAreBounded(t *testing.T) {
@@ -200,5 +224,40 @@ func TestMarksAreBounded(t *testing.T) {
 	j.forget()
 	if used := j.budget.used.Load(); used != 0 {
 		t.Errorf("%d bytes are still accounted for", used)
+	}
+}
+
+// Who follows from a time on holds nobody back that writes meanwhile, whatever is kept of before.
+func TestFollowingFromATimeHoldsNobodyBack(t *testing.T) {
+	j, now := clocked()
+	chunk := make([]byte, guest.MaxFrame)
+	for range guest.KeptOutput / len(chunk) {
+		j.append(guest.FrameStdout, chunk)
+	}
+	var others sync.WaitGroup
+	defer others.Wait()
+	var over atomic.Bool
+	defer over.Store(true)
+	for range 4 { // who look at it all the time: the journal's lock goes from one to the next
+		others.Go(func() {
+			for !over.Load() {
+				j.sizes()
+			}
+		})
+	}
+	for range 20_000 {
+		*now = now.Add(time.Hour)
+		written := make(chan struct{})
+		go func() {
+			j.append(guest.FrameStdout, chunk)
+			close(written)
+		}()
+		r := j.attach(guest.AttachRequest{Since: &guest.Moment{Ago: time.Minute}})
+		select {
+		case <-written:
+		case <-time.After(10 * time.Second):
+			t.Fatal("the writer waits for a reader that wants nothing of what is kept")
+		}
+		r.leave()
 	}
 }

@@ -51,7 +51,7 @@ type reader struct {
 }
 
 func newJournal(b *budget) *journal {
-	j := &journal{budget: b, now: time.Now, arrivals: arrivals{grain: firstGrain}, readers: map[*reader]struct{}{}}
+	j := &journal{budget: b, now: time.Now, arrivals: arrivals{grain: firstGrain, within: firstGrain}, readers: map[*reader]struct{}{}}
 	j.changed = sync.NewCond(&j.mu)
 	return j
 }
@@ -157,25 +157,15 @@ func (j *journal) sizes() (written, kept int64) {
 	return j.end, j.end - j.begin
 }
 
-// follow makes a reader that begins at an offset, or with the oldest kept. With keptOnly it ends with what is kept now.
-// Who only looks holds no writer back, and misses what it does not read in time.
-func (j *journal) follow(from int64, keptOnly, looks bool) *reader {
+// attach makes the reader that a client asks for. Who only looks holds no writer back, and misses what it does not read in time.
+// A reader is let in once its place is known: a writer that began to wait for it before would not be told that it need not.
+func (j *journal) attach(req guest.AttachRequest) *reader {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	r := &reader{j: j, at: min(max(from, 0), j.end), until: -1, looks: looks}
-	if keptOnly {
+	r := &reader{j: j, at: min(max(req.From, 0), j.end), until: -1, looks: req.KeptOnly || req.Watch, times: req.Times}
+	if req.KeptOnly {
 		r.until = j.end
 	}
-	j.readers[r] = struct{}{}
-	return r
-}
-
-// attach makes the reader that a client asks for.
-func (j *journal) attach(req guest.AttachRequest) *reader {
-	r := j.follow(req.From, req.KeptOnly, req.KeptOnly || req.Watch)
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	r.times = req.Times
 	now := j.now()
 	if req.Since != nil {
 		from := j.arrivals.since(req.Since.Time(now))
@@ -196,6 +186,7 @@ func (j *journal) attach(req guest.AttachRequest) *reader {
 		}
 		r.at = max(r.at, j.lastLines(to, *req.Tail))
 	}
+	j.readers[r] = struct{}{}
 	return r
 }
 

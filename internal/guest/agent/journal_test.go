@@ -16,6 +16,11 @@ func testBudget(limit int64) *budget {
 	return &budget{limit: limit, reclaim: func() bool { return false }}
 }
 
+// follow makes a reader that begins at an offset, or with the oldest kept.
+func (j *journal) follow(from int64, keptOnly, looks bool) *reader {
+	return j.attach(guest.AttachRequest{From: from, KeptOnly: keptOnly, Watch: looks})
+}
+
 // all reads a journal to its end.
 func (r *reader) all() (out, err []byte, dropped int64) {
 	defer r.leave()
