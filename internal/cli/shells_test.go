@@ -37,6 +37,7 @@ func TestShellsComplete(t *testing.T) {
 			for _, want := range []struct{ typed, shown string }{
 				{"banger vm stop qu\t", "okka"}, // what the shell adds; it does not draw what was there
 				{"banger vm cp nu\t", "mbat:"},
+				{"banger vm ssh root@nu\t", "mbat"},
 				{"banger vm logs --exec 01\t", "a0b1c2d3e4"},
 				{"banger vm signal numbat 01a0b1c2d3e4 SIGK\t", "ILL"},
 				{"banger im\t", "age"},
