@@ -2,6 +2,7 @@ package cli
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -31,6 +32,17 @@ func (a *app) completeVMs(most int) cobra.CompletionFunc {
 		}
 		return names, cobra.ShellCompDirectiveNoFileComp
 	}
+}
+
+// completeHosts completes a VM as ssh takes a host: after a USER@ as well.
+func (a *app) completeHosts(cmd *cobra.Command, args []string, word string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	names, directive := a.completeVMs(1)(cmd, args, word)
+	if user, _, ok := strings.Cut(word, "@"); ok {
+		for i := range names {
+			names[i] = user + "@" + names[i]
+		}
+	}
+	return names, directive
 }
 
 // completePlaces completes the ends of a copy: the VMs that run, each with the colon after which its path comes, and, for a

@@ -7,7 +7,8 @@ import (
 	"banger/internal/testhost"
 )
 
-// TestShellsComplete has each shell read our script and complete what is typed, up to the names of VMs that there are.
+// TestShellsComplete has each shell read our script and complete what is typed, up to the names of VMs and the ids of jobs
+// that there are.
 func TestShellsComplete(t *testing.T) {
 	for _, c := range []struct {
 		shell testhost.Facility
@@ -23,6 +24,7 @@ func TestShellsComplete(t *testing.T) {
 			root, env := sandbox(t)
 			mustRun(t, env, "vm", "create", "--name", "quokka")
 			mustRun(t, env, "vm", "run", "-d", "--name", "numbat")
+			mustRun(t, env, "vm", "exec", "-d", "numbat", "--", "true")
 			_, tty, s := onTerminalRun(t, append(env, "HOME="+root, "XDG_RUNTIME_DIR="+root, "HISTFILE=", "TERM=dumb"), c.start[0], c.start[1:]...)
 			typed := func(text string) {
 				t.Helper()
@@ -35,6 +37,9 @@ func TestShellsComplete(t *testing.T) {
 			for _, want := range []struct{ typed, shown string }{
 				{"banger vm stop qu\t", "okka"}, // what the shell adds; it does not draw what was there
 				{"banger vm cp nu\t", "mbat:"},
+				{"banger vm ssh root@nu\t", "mbat"},
+				{"banger vm logs --exec 01\t", "a0b1c2d3e4"},
+				{"banger vm signal numbat 01a0b1c2d3e4 SIGK\t", "ILL"},
 				{"banger im\t", "age"},
 			} {
 				from := len(s.String())

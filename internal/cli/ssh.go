@@ -37,7 +37,7 @@ For scp, sftp, rsync, git and editors, which run ssh themselves, see 'banger ssh
   banger vm ssh -L 8080:localhost:80 web
   banger vm ssh -N -D 1080 web
   banger vm ssh -o LogLevel=DEBUG web`,
-		ValidArgsFunction: a.completeVMs(1),
+		ValidArgsFunction: a.completeHosts,
 	}
 	cmd.Flags().SetInterspersed(false)
 	cmd.Flags().StringVarP(&user, "login", "l", "", "`USER` to log in as (default root)")

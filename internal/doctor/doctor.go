@@ -49,8 +49,9 @@ var (
 	networkUnused = kind{"network-unused", severityInfo, "network %s cannot be used: %s", "%s"}
 	noCgroup      = kind{"no-cgroup", severityInfo, "VMs have no cgroup of their own: they run in the session or service that bangerd was started from, within its limits", "%s"}
 	socketGone    = kind{"socket-gone", severityWarning, "VM %s runs, but its socket is gone, and the next daemon will not reach it: %s", "banger vm restart %s makes it anew"}
-	spaceOut      = kind{"space-out", severityError, "%d MiB are free in %s: no VM starts, and those that run stop when they write", "'banger vm prune' removes VMs that do not run, 'banger vm list' shows all"}
-	spaceLow      = kind{"space-low", severityWarning, "%d MiB are free in %s", "a VM begins small and may grow to the size of its disks"}
+	spaceOut      = kind{"space-out", severityError, "%d MiB are free in %s: no VM starts, and those that run stop when they write", "free some there: 'banger vm prune' removes VMs that do not run, 'banger vm list' shows all. With BANGER_ROOT=DIR all of banger's is elsewhere"}
+	spaceFirst    = kind{"space-low", severityWarning, "%d MiB are free in %s, too few: the next 'banger vm run' takes some %d, since it has to make %s", "free some there. With BANGER_ROOT=DIR all of banger's is elsewhere"}
+	spaceLow      = kind{"space-low", severityWarning, "%d MiB are free in %s", "a VM begins small and may grow to the size of its disks: free some there, as 'banger vm prune' and 'banger image prune' do. With BANGER_ROOT=DIR all of banger's is elsewhere"}
 	noImage       = kind{"no-image", severityInfo, "there is no image yet", "the first 'banger vm run' builds one; 'banger image build debian-bookworm' does it now"}
 	imageBuild    = kind{"image-build", severityWarning, "images cannot be built: %s", "%s"}
 	toolMissing   = kind{"tool-missing", severityWarning, "%s is not installed: %s", "apt-get install %s"}
@@ -71,6 +72,7 @@ func (k kind) problem(hintArgs []any, args ...any) api.Problem {
 type Records interface {
 	VMs(ctx context.Context) ([]vm.VMRecord, error)
 	Images(ctx context.Context) ([]vm.Image, error)
+	Kernels(ctx context.Context) ([]vm.Kernel, error)
 }
 
 // Config wires a Doctor.
@@ -114,7 +116,7 @@ func (d *Doctor) Check(ctx context.Context) []api.Problem {
 	problems = append(problems, d.disks(ctx, takes)...)
 	problems = append(problems, d.networks(ctx)...)
 	problems = append(problems, d.cgroup(os.Geteuid())...)
-	problems = append(problems, d.space()...)
+	problems = append(problems, d.space(ctx)...)
 	problems = append(problems, d.tools(ctx)...)
 	return append(problems, d.records(ctx)...)
 }

@@ -17,13 +17,17 @@ import (
 )
 
 type records struct {
-	vms    []vm.VMRecord
-	images []vm.Image
-	err    error
+	vms     []vm.VMRecord
+	images  []vm.Image
+	kernels []vm.Kernel
+	err     error
 }
 
 func (r records) VMs(context.Context) ([]vm.VMRecord, error) { return r.vms, r.err }
 func (r records) Images(context.Context) ([]vm.Image, error) { return r.images, r.err }
+func (r records) Kernels(context.Context) ([]vm.Kernel, error) {
+	return r.kernels, r.err
+}
 
 type driver struct {
 	vmm.Driver // the rest is never called

@@ -38,8 +38,35 @@ const (
 	tooLow = 128 << 20
 )
 
+// What the making of a default kernel and of a default image takes at its most, in bytes: 340 and 320 MB, and some more.
+const (
+	kernelTakes = 400 << 20
+	imageTakes  = 400 << 20
+)
+
+// making is what the next VM has to have made first, and how many bytes that takes.
+type making struct {
+	what  string
+	takes uint64
+}
+
+// firstRun is what a VM stands on and is not there yet. What cannot be read is told by others.
+func (d *Doctor) firstRun(ctx context.Context) making {
+	kernels, noKernels := d.Store.Kernels(ctx)
+	images, noImages := d.Store.Images(ctx)
+	switch k, i := noKernels == nil && len(kernels) == 0, noImages == nil && len(images) == 0; {
+	case k && i:
+		return making{"a kernel and an image", kernelTakes + imageTakes}
+	case k:
+		return making{"a kernel", kernelTakes}
+	case i:
+		return making{"an image", imageTakes}
+	}
+	return making{}
+}
+
 // space looks at the file systems that VMs grow on and that initramfs images are made on; often they are one.
-func (d *Doctor) space() (out []api.Problem) {
+func (d *Doctor) space(ctx context.Context) (out []api.Problem) {
 	seen := map[uint64]bool{}
 	for _, dir := range []string{d.Paths.State, d.Paths.Cache} {
 		var file unix.Stat_t
@@ -48,15 +75,21 @@ func (d *Doctor) space() (out []api.Problem) {
 			continue
 		}
 		seen[file.Dev] = true
-		out = append(out, spaceOf(dir, fs.Bavail*uint64(fs.Bsize))...)
+		first := making{}
+		if dir == d.Paths.State { // where both are made
+			first = d.firstRun(ctx)
+		}
+		out = append(out, spaceOf(dir, fs.Bavail*uint64(fs.Bsize), first)...)
 	}
 	return out
 }
 
-func spaceOf(dir string, free uint64) []api.Problem {
+func spaceOf(dir string, free uint64, first making) []api.Problem {
 	switch {
 	case free < tooLow:
 		return []api.Problem{spaceOut.problem(nil, free>>20, dir)}
+	case free < tooLow+first.takes:
+		return []api.Problem{spaceFirst.problem(nil, free>>20, dir, (tooLow+first.takes)>>20, first.what)}
 	case free < enough:
 		return []api.Problem{spaceLow.problem(nil, free>>20, dir)}
 	}

@@ -9,10 +9,13 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"banger/internal/api"
 	"banger/internal/inventory"
 	"banger/internal/network"
 	"banger/internal/paths"
+	"banger/internal/testhost"
 	"banger/internal/vm"
 	"banger/internal/vmm"
 )
@@ -49,25 +52,81 @@ func TestCgroup(t *testing.T) {
 }
 
 func TestSpace(t *testing.T) {
+	none := making{}
+	both := making{what: "a kernel and an image", takes: kernelTakes + imageTakes}
 	for _, c := range []struct {
 		free           uint64
+		first          making
 		code, severity string
+		text           string
 	}{
-		{tooLow - 1, "space-out", "error"}, {tooLow, "space-low", "warning"}, {enough - 1, "space-low", "warning"}, {enough, "", ""},
+		{tooLow - 1, none, "space-out", "error", "127 MiB"}, {tooLow, none, "space-low", "warning", "128 MiB are free in /srv"},
+		{enough - 1, none, "space-low", "warning", "2047 MiB"}, {enough, none, "", "", ""},
+		{tooLow - 1, both, "space-out", "error", "127 MiB"},
+		{tooLow + both.takes - 1, both, "space-low", "warning", "the next 'banger vm run' takes some 928, since it has to make a kernel and an image"},
+		{tooLow + both.takes, both, "space-low", "warning", "928 MiB are free in /srv"}, {enough, both, "", "", ""},
 	} {
-		got := spaceOf("/srv", c.free)
+		got := spaceOf("/srv", c.free, c.first)
 		if c.code == "" {
 			if len(got) != 0 {
 				t.Errorf("%d bytes: %+v", c.free, got)
 			}
 			continue
 		}
-		if len(got) != 1 || got[0].Code != c.code || got[0].Severity != c.severity || !strings.Contains(got[0].Text, "/srv") || got[0].Hint == "" {
+		if len(got) != 1 || got[0].Code != c.code || got[0].Severity != c.severity || !strings.Contains(got[0].Text, "/srv") || !strings.Contains(got[0].Text, c.text) ||
+			strings.Contains(got[0].Text, "vm run") != strings.Contains(c.text, "vm run") || !strings.Contains(got[0].Hint, "BANGER_ROOT=DIR") {
 			t.Errorf("%d bytes: %+v", c.free, got)
 		}
 	}
-	if got := New(Config{Paths: paths.Under(t.TempDir())}).space(); len(got) > 1 {
+	if got := New(Config{Paths: paths.Under(t.TempDir()), Store: records{}}).space(t.Context()); len(got) > 1 {
 		t.Errorf("one file system is told of once: %+v", got)
+	}
+}
+
+// What is made for the first VM is made where the state is, and not where the cache is.
+func TestSpaceOfASmallDisk(t *testing.T) {
+	testhost.Need(t, testhost.Root)
+	p := paths.Under(t.TempDir())
+	for _, dir := range []string{p.State, p.Cache} { // the second may lie in the first
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=250m"); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := unix.Unmount(dir, 0); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	got := New(Config{Paths: p, Store: records{}}).space(t.Context())
+	if !slices.Equal(codes(got), []string{"space-low", "space-low"}) {
+		t.Fatalf("%+v", got)
+	}
+	for i, dir := range []string{p.State, p.Cache} {
+		if !strings.Contains(got[i].Text, "are free in "+dir) || strings.Contains(got[i].Text, "an image") != (dir == p.State) {
+			t.Errorf("%+v", got[i])
+		}
+	}
+}
+
+// A host that has had no VM yet needs room for what the first one stands on.
+func TestFirstRun(t *testing.T) {
+	image, kernel := []vm.Image{{}}, []vm.Kernel{{}}
+	for _, c := range []struct {
+		store records
+		want  making
+	}{
+		{records{}, making{"a kernel and an image", kernelTakes + imageTakes}},
+		{records{kernels: kernel}, making{"an image", imageTakes}},
+		{records{images: image}, making{"a kernel", kernelTakes}},
+		{records{images: image, kernels: kernel}, making{}},
+		{records{err: errors.New("locked")}, making{}}, // what there is nobody knows, and that is told
+	} {
+		if got := New(Config{Store: c.store}).firstRun(t.Context()); got != c.want {
+			t.Errorf("%+v: %+v, want %+v", c.store, got, c.want)
+		}
 	}
 }
 

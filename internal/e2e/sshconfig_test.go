@@ -13,10 +13,14 @@ import (
 	"banger/internal/testhost"
 )
 
-// testSSHConfig has this machine's ssh, scp and sftp reach the VM web by its host name.
+// testSSHConfig has this machine's ssh, scp and sftp reach the VM web by its host name, from a home directory with a space in
+// its name.
 func testSSHConfig(t *testing.T, b *box) {
 	testhost.Need(t, testhost.SSH)
-	home := t.TempDir()
+	home := filepath.Join(t.TempDir(), "a home")
+	if err := os.Mkdir(home, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	config := filepath.Join(home, ".ssh", "config")
 	banger := func(args ...string) {
 		t.Helper()
@@ -69,7 +73,7 @@ func testSSHConfig(t *testing.T, b *box) {
 		t.Fatalf("scp: %s, %v", out, err)
 	}
 	same("scp")
-	batch := "put " + local + " /srv/by-sftp\nget /srv/by-sftp " + back + "\nls -l /srv/by-sftp\n"
+	batch := `put "` + local + `" /srv/by-sftp` + "\n" + `get /srv/by-sftp "` + back + `"` + "\nls -l /srv/by-sftp\n"
 	if out, err := client(batch, "sftp", "-b", "-", "web.vm"); err != nil || !strings.Contains(out, "by-sftp") {
 		t.Errorf("sftp: %q, %v", out, err)
 	}

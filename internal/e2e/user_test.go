@@ -212,7 +212,13 @@ func TestOrdinaryUser(t *testing.T) {
 		if got := p.ok("ssh", "web.vm", "hostname"); got != "web\n" {
 			t.Errorf("ssh: %q", got)
 		}
+		if got := p.ok("banger", "vm", "ssh", "root@web.vm", "--", "id", "-un"); got != "root\n" {
+			t.Errorf("vm ssh as it is typed to ssh: %q", got)
+		}
 		p.ok("banger", "ssh-config", "--uninstall")
+		if left, err := os.ReadDir(filepath.Join(p.Home, ".ssh")); err != nil || len(left) > 0 {
+			t.Errorf("left: %v, %v", left, err)
+		}
 	})
 	t.Run("looks", func(t *testing.T) {
 		p := p.with(t)

@@ -74,7 +74,6 @@ func TestPause(t *testing.T) {
 	}
 }
 
-// The next daemon finds out what no row says, and does not wait for a guest that cannot answer.
 // One that still starts is to be waited for, and not to be started.
 func TestPauseOfOneThatStarts(t *testing.T) {
 	w := newWorld(t)
@@ -91,6 +90,7 @@ func TestPauseOfOneThatStarts(t *testing.T) {
 	}
 }
 
+// The next daemon finds out what no row says, and does not wait for a guest that cannot answer.
 func TestPausedWhenTheDaemonDied(t *testing.T) {
 	w := newWorld(t)
 	d := w.start()

@@ -21,7 +21,7 @@ import (
 type User struct {
 	Name string
 	UID  int
-	Home string // short, and the user's
+	Home string // short, the user's, and with a space: what is not quoted shows
 	Bin  string // is in the user's PATH: a place for programs that lie where only root looks
 
 	holder int // a process in the namespace
@@ -37,7 +37,7 @@ func NewUser(t testing.TB, ids bool) *User {
 	t.Helper()
 	Need(t, Root)
 	dir := Dir(t)
-	u := &User{Name: "banger-test", UID: firstUser, Home: filepath.Join(dir, "home"), Bin: filepath.Join(dir, "bin")}
+	u := &User{Name: "banger-test", UID: firstUser, Home: filepath.Join(dir, "a home"), Bin: filepath.Join(dir, "bin")}
 	for { // one that nobody has
 		if _, err := user.LookupId(strconv.Itoa(u.UID)); err != nil {
 			break

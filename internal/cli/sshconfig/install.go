@@ -39,7 +39,14 @@ func (p Place) Install(text string) (changed bool, err error) {
 	if err := p.own(); err != nil {
 		return false, err
 	}
-	if err := os.Mkdir(p.dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+	switch err := os.Mkdir(p.dir, 0o700); {
+	case err == nil:
+		defer func() {
+			if !changed { // what is in it by now stays
+				_ = os.Remove(p.dir)
+			}
+		}()
+	case !errors.Is(err, fs.ErrExist):
 		return false, fmt.Errorf("make ssh's directory: %w", err)
 	}
 	c, err := p.read()

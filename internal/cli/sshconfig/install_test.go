@@ -9,6 +9,9 @@ import (
 	"syscall"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
+	"banger/internal/testhost"
 	"banger/internal/vm"
 )
 
@@ -211,6 +214,25 @@ func TestInstallWithoutADirectory(t *testing.T) {
 		}
 		equal(t, "after", tree(t, home), was)
 	}
+}
+
+// On a full disk not even ssh's directory is left, where there was none.
+func TestInstallOnAFullDisk(t *testing.T) {
+	testhost.Need(t, testhost.Root)
+	home := t.TempDir()
+	if err := unix.Mount("tmpfs", home, "tmpfs", 0, "nr_inodes=2,mode=700"); err != nil { // its root, and one directory
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := unix.Unmount(home, 0); err != nil {
+			t.Error(err)
+		}
+	}()
+	was := tree(t, home)
+	if changed, err := In(home).Install(text); !errors.Is(err, unix.ENOSPC) || changed {
+		t.Errorf("installed: %v, %v", changed, err)
+	}
+	equal(t, "after", tree(t, home), was)
 }
 
 func TestInstallRefuses(t *testing.T) {
