@@ -3,8 +3,6 @@ package cli
 import (
 	"cmp"
 	"encoding/json"
-	"io"
-	"regexp"
 	"strings"
 	"text/template"
 
@@ -18,6 +16,10 @@ type formatted struct {
 	Restart string  `json:"restart"`
 	Ports   portSet `json:"ports,omitempty"`
 	Pending wordSet `json:"pending,omitempty"`
+}
+
+func formattedOf(r api.VMSummary) formatted {
+	return formatted{r, cmp.Or(r.Restart, vm.RestartNo), r.Ports, r.Pending}
 }
 
 // wordSet is words, in a template a list with commas.
@@ -66,45 +68,4 @@ func unescape(s string) string {
 		}
 	}
 	return b.String()
-}
-
-// writeEach writes a line for each VM. A template that asks for what there is not is found out at the first.
-func writeEach(w io.Writer, line *template.Template, all []api.VMSummary) error {
-	lines, err := eachLine(line, all)
-	if err != nil {
-		return err
-	}
-	_, err = io.WriteString(w, strings.Join(lines, ""))
-	return err
-}
-
-func eachLine(line *template.Template, all []api.VMSummary) ([]string, error) {
-	var lines []string
-	for _, r := range all {
-		var b strings.Builder
-		if err := line.Execute(&b, formatted{r, cmp.Or(r.Restart, vm.RestartNo), r.Ports, r.Pending}); err != nil {
-			return nil, vm.Errorf(vm.CodeInvalid, "write VM %s: %w", r.Name, err).WithHint("see 'banger vm list --help' for the fields")
-		}
-		lines = append(lines, b.String()+"\n")
-	}
-	return lines, nil
-}
-
-// formatTable lays out what a template writes, a column up to each tab. Its header has the names of the fields, as Docker's.
-func formatTable(text string, line *template.Template, all []api.VMSummary) (*table, error) {
-	field := regexp.MustCompile(`{{[^}]*\.([A-Z]\w*)`) // here: every command would compile it at its start
-	t := &table{}
-	var header []string
-	for column := range strings.SplitSeq(unescape(text), "\t") {
-		if found := field.FindStringSubmatch(column); found != nil {
-			column = strings.ToUpper(found[1])
-		}
-		header = append(header, column)
-	}
-	t.row(header...)
-	lines, err := eachLine(line, all)
-	for _, l := range lines {
-		t.row(strings.Split(strings.TrimSuffix(l, "\n"), "\t")...)
-	}
-	return t, err
 }

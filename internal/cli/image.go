@@ -106,26 +106,31 @@ func newImageList(a *app) *cobra.Command {
 		Use:     "list",
 		Aliases: []string{"ls"},
 		Short:   "List images",
-		Long:    "List images, with the size they take on this host's disk.",
-		Example: "  banger image list\n  banger image list --json",
+		Long: `List images, with the size they take on this host's disk.
+
+--format writes each by a Go template, with the fields Name, Digest, Size (bytes), CreatedAt, Init, Env and Source; all else of it is
+as with 'banger vm list'.`,
+		Example: "  banger image list\n  banger image list -q\n  banger image list --format '{{.Name}}\\t{{.Size}}'\n  banger image list --json",
 		Args:    atMost(),
 	}
-	asJSON := jsonFlag(cmd)
+	how := listFlags(cmd, "image")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return a.with(cmd.Context(), true, func(ctx context.Context, c *client.Client, _ *progress) error {
 			images, err := c.Images(ctx)
 			if err != nil {
 				return err
 			}
-			if *asJSON {
+			if how.json {
 				return printJSON(a.out, images)
 			}
-			t := &table{}
-			t.row("NAME", "DIGEST", "SIZE", "CREATED", "SOURCE")
-			for _, i := range images {
-				t.row(i.Name, shortDigest(i.Digest), formatSize(i.Size), age(time.Now(), i.CreatedAt), i.Source)
-			}
-			return t.write(a.out)
+			return writeList(a.out, how, images, func(i vm.Image) (string, vm.Image) { return "image " + i.Name, i }, func() *table {
+				t := &table{}
+				t.row("NAME", "DIGEST", "SIZE", "CREATED", "SOURCE")
+				for _, i := range images {
+					t.row(i.Name, shortDigest(i.Digest), formatSize(i.Size), age(time.Now(), i.CreatedAt), i.Source)
+				}
+				return t
+			})
 		})
 	}
 	return cmd

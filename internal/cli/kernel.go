@@ -92,26 +92,31 @@ func newKernelList(a *app) *cobra.Command {
 		Use:     "list",
 		Aliases: []string{"ls"},
 		Short:   "List kernels",
-		Long:    "List kernels, with the size they take on this host's disk.",
-		Example: "  banger kernel list\n  banger kernel list --json",
+		Long: `List kernels, with the size they take on this host's disk.
+
+--format writes each by a Go template, with the fields Name, Digest, Release, Version, Size (bytes), CreatedAt and Source; all else of
+it is as with 'banger vm list'.`,
+		Example: "  banger kernel list\n  banger kernel list -q\n  banger kernel list --format '{{.Name}}\\t{{.Release}}'\n  banger kernel list --json",
 		Args:    atMost(),
 	}
-	asJSON := jsonFlag(cmd)
+	how := listFlags(cmd, "kernel")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return a.with(cmd.Context(), true, func(ctx context.Context, c *client.Client, _ *progress) error {
 			kernels, err := c.Kernels(ctx)
 			if err != nil {
 				return err
 			}
-			if *asJSON {
+			if how.json {
 				return printJSON(a.out, kernels)
 			}
-			t := &table{}
-			t.row("NAME", "RELEASE", "DIGEST", "SIZE", "CREATED", "SOURCE")
-			for _, k := range kernels {
-				t.row(k.Name, k.Release, shortDigest(k.Digest), formatSize(k.Size), age(time.Now(), k.CreatedAt), k.Source)
-			}
-			return t.write(a.out)
+			return writeList(a.out, how, kernels, func(k vm.Kernel) (string, vm.Kernel) { return "kernel " + k.Name, k }, func() *table {
+				t := &table{}
+				t.row("NAME", "RELEASE", "DIGEST", "SIZE", "CREATED", "SOURCE")
+				for _, k := range kernels {
+					t.row(k.Name, k.Release, shortDigest(k.Digest), formatSize(k.Size), age(time.Now(), k.CreatedAt), k.Source)
+				}
+				return t
+			})
 		})
 	}
 	return cmd

@@ -41,35 +41,17 @@ Pending (in JSON "pending") names all of that: vcpu, memory, disk-size.`,
   banger vm list --json`,
 		ValidArgsFunction: a.completeVMs(0),
 	}
-	asJSON := jsonFlag(cmd)
-	quiet := cmd.Flags().BoolP("quiet", "q", false, "print names only")
+	how := listFlags(cmd, "VM")
 	all := cmd.Flags().BoolP("all", "a", false, "")
 	words := cmd.Flags().StringArrayP("filter", "f", nil, "only VMs for which `KEY=VALUE` holds")
-	format := cmd.Flags().String("format", "", "write each VM by this Go `TEMPLATE`")
-	exclusive(cmd, "json", "quiet", "format")
 	cmd.RunE = func(cmd *cobra.Command, names []string) error {
 		_ = all // stopped VMs are always listed; fingers used to Docker write -a
 		selected, err := parseFilter(*words, names)
 		if err != nil {
 			return err
 		}
-		switch *format {
-		case "json":
-			*asJSON, *format = true, ""
-		case "table":
-			*format = ""
-		}
-		line := "{{.Name}}" // --quiet
-		if !*quiet {
-			line = *format
-		}
-		line, tabular := strings.CutPrefix(line, "table ")
-		text, err := parseFormat(line)
-		if err != nil {
-			return usage(cmd, "--format: %w", err)
-		}
 		return a.with(cmd.Context(), true, func(ctx context.Context, c *client.Client, _ *progress) error {
-			if *asJSON {
+			if how.json {
 				all, err := c.VMs(ctx)
 				if err != nil {
 					return err
@@ -81,17 +63,8 @@ Pending (in JSON "pending") names all of that: vcpu, memory, disk-size.`,
 				return err
 			}
 			found = slices.DeleteFunc(found, func(r api.VMSummary) bool { return !selected.takes(r) })
-			if line == "" {
-				return vmTable(time.Now(), found).write(a.out)
-			}
-			if tabular {
-				t, err := formatTable(line, text, found)
-				if err != nil {
-					return err
-				}
-				return t.write(a.out)
-			}
-			return writeEach(a.out, text, found)
+			return writeList(a.out, how, found, func(r api.VMSummary) (string, formatted) { return "VM " + r.Name, formattedOf(r) },
+				func() *table { return vmTable(time.Now(), found) })
 		})
 	}
 	_ = cmd.Flags().MarkHidden("all")
