@@ -183,11 +183,12 @@ func (e *Engine) Agent(ctx context.Context, ref string) (*guest.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	outer := ctx
-	ctx, cancel := context.WithTimeout(outer, readyTimeout)
-	defer cancel()
-	var c *guest.Client
-	_, err = e.Watch().until(ctx, r.ID, nil, func(r vm.VMRecord) (bool, error) {
+	return e.agentOf(ctx, r)
+}
+
+// agentOf is Agent for a record that has just been read: mostly its guest is reached, and nothing needs to be read again.
+func (e *Engine) agentOf(ctx context.Context, r vm.VMRecord) (c *guest.Client, err error) {
+	reached := func(r vm.VMRecord) (bool, error) {
 		if r.Want != vm.WantRunning {
 			return true, notRunning(r)
 		}
@@ -207,8 +208,14 @@ func (e *Engine) Agent(ctx context.Context, ref string) (*guest.Client, error) {
 			}
 		}
 		return c != nil, nil
-	})
-	if errors.Is(err, context.DeadlineExceeded) && outer.Err() == nil {
+	}
+	if there, err := reached(r); there {
+		return c, err
+	}
+	bounded, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	_, err = e.Watch().until(bounded, r.ID, nil, reached)
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
 		err = vm.Errorf(vm.CodeUnavailable, "the agent of VM %s does not answer", r.Name).WithHint("banger vm logs %s shows its console", r.Name)
 	}
 	return c, err
@@ -242,7 +249,7 @@ func (e *Engine) Session(ctx context.Context, ref string) (c *guest.Client, end 
 	if w := e.known(r.ID); w != nil {
 		end = w.beginSession()
 	}
-	c, err = e.Agent(ctx, string(r.ID))
+	c, err = e.agentOf(ctx, r)
 	if err != nil {
 		end()
 		return nil, nil, err

@@ -43,13 +43,13 @@ func (p *pulse) lost(lives, halted, last bool) bool {
 // may go on some day, and is waited for. Call stop when the stream is over.
 func (e *Engine) WhileAnswers(ctx context.Context, ref string) (answers context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	r, err := e.Store.VMByRef(ctx, ref)
-	if err != nil { // whoever asks has just had it: it has gone, and its streams end with it
-		return ctx, func() { cancel(nil) }
-	}
-	r.Runtime = e.complete(r)
 	watched := e.background(func(stopping context.Context) {
 		defer context.AfterFunc(stopping, func() { cancel(nil) })()
+		r, err := e.Store.VMByRef(ctx, ref) // here: who comes with a command need not wait for it
+		if err != nil {                     // whoever asks has just had it: it has gone, and its streams end with it
+			return
+		}
+		r.Runtime = e.complete(r)
 		if why := e.watchPulse(ctx, r); why != nil {
 			e.Log.Warn("the guest is taken for dead: who follows its commands and copies is told", "vm", r.Name, "id", r.ID, "error", why)
 			cancel(why)
