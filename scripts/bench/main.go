@@ -88,7 +88,7 @@ func (b bench) version(ctx context.Context) error {
 
 // exec is what banger adds to the time in which the guest itself spawns and reaps true.
 func (b bench) exec(ctx context.Context) (err error) {
-	const name, rounds, spawns = "bench-exec", 8, 25
+	const name, rounds, spawns = "bench-exec", 20, 25
 	if _, err := b.banger.run(ctx, "vm", "run", "-d", "--name", name); err != nil {
 		return err
 	}
