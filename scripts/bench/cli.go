@@ -27,11 +27,24 @@ func (c cli) command(ctx context.Context, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// run measures a whole command.
-func (c cli) run(ctx context.Context, args ...string) (time.Duration, error) {
+// run measures a whole command, from its start to its end. What it prints goes where no process of ours reads along, as it
+// would not in a shell.
+func (c cli) run(ctx context.Context, args ...string) (took time.Duration, err error) {
+	errs, err := os.CreateTemp("", "bench-")
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, errs.Close(), os.Remove(errs.Name())) }()
+	cmd := c.command(ctx, args...)
+	cmd.Stderr = errs
 	start := time.Now()
-	_, err := c.output(ctx, args...)
-	return time.Since(start), err
+	err = cmd.Run()
+	took = time.Since(start)
+	if err != nil {
+		said, _ := os.ReadFile(errs.Name())
+		return 0, fmt.Errorf("banger %s: %w\n%s", strings.Join(args, " "), err, said)
+	}
+	return took, nil
 }
 
 func (c cli) output(ctx context.Context, args ...string) (string, error) {
