@@ -101,7 +101,9 @@ func TestJobs(t *testing.T) {
 	})
 	t.Run("by when it came", func(t *testing.T) {
 		b := b.with(t)
-		id := strings.TrimSpace(b.ok(in("-d", "web", "--", "sh", "-c", "echo old; echo err >&2; until [ -e /tmp/enough-t ]; do sleep 0.1; done; echo new")...))
+		id := strings.TrimSpace(b.ok(in("-d", "web", "--", "sh", "-c", "echo old; until [ -e /tmp/enough-o ]; do sleep 0.1; done; echo err >&2; until [ -e /tmp/enough-t ]; do sleep 0.1; done; echo new")...))
+		b.untilJob("web", id, "writing", func(j guest.Job) bool { return j.Output == 4 }) // two pipes keep no order between them
+		enough(b, "o")
 		b.untilJob("web", id, "writing", func(j guest.Job) bool { return j.Output == 8 })
 		between := strings.TrimSpace(b.ok("vm", "exec", "web", "--", "date", "-u", "+%FT%T.%NZ")) // by the guest's clock
 		enough(b, "t")
