@@ -55,6 +55,9 @@ func (p *insistence) ends(sig syscall.Signal, now time.Time, had uint64) bool {
 	if sig != syscall.SIGINT && sig != syscall.SIGTERM {
 		return false
 	}
+	if sig == p.last && now.Sub(p.at) < sameMoment {
+		return false
+	}
 	if p.last != 0 && (now.Sub(p.at) < twice || had == p.had || sig == syscall.SIGTERM && p.last == sig) {
 		return true
 	}

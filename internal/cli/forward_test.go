@@ -23,6 +23,7 @@ func TestInsistence(t *testing.T) {
 	for name, all := range map[string][]sent{
 		"one of each that is no end":         {{syscall.SIGHUP, 0, 0, false}, {syscall.SIGHUP, 0, 0, false}, {syscall.SIGUSR1, 0, 0, false}},
 		"twice, quickly":                     {{syscall.SIGINT, 0, 1, false}, {syscall.SIGINT, time.Second, 9, true}},
+		"twice, at the same moment":          {{syscall.SIGTERM, 0, 1, false}, {syscall.SIGTERM, time.Millisecond, 1, false}, {syscall.SIGTERM, time.Second, 9, true}},
 		"two kinds, quickly":                 {{syscall.SIGINT, 0, 1, false}, {syscall.SIGTERM, time.Second, 9, true}},
 		"a program that takes Ctrl-C often":  {{syscall.SIGINT, 0, 1, false}, {syscall.SIGINT, time.Minute, 2, false}, {syscall.SIGINT, time.Hour, 3, false}},
 		"Ctrl-C into silence":                {{syscall.SIGINT, 0, 1, false}, {syscall.SIGINT, time.Minute, 1, true}},

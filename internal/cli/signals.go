@@ -7,7 +7,12 @@ import (
 	"slices"
 	"sync"
 	"syscall"
+	"time"
 )
+
+// sameMoment is how soon after a signal another one is no second wish. One that is sent to this process and to its group comes
+// twice, as from timeout(1), and so does one that a parent passes on which its terminal has given to both. Nobody types as fast.
+const sameMoment = 100 * time.Millisecond
 
 // signals decides what a signal to banger does: it cancels the command, unless a session forwards it to the guest.
 // The second one, when the first had cancelled already, ends the program on the spot.
@@ -16,7 +21,7 @@ type signals struct {
 	cancel context.CancelCauseFunc
 
 	mu       sync.Mutex
-	canceled bool
+	canceled time.Time // zero = not yet
 	forward  func(syscall.Signal)
 	restore  func() // brings the terminal back before an end on the spot
 }
@@ -44,10 +49,11 @@ func (s *signals) loop() {
 			continue
 		}
 		s.mu.Lock()
-		forward, restore, again := s.forward, s.restore, s.canceled
+		forward, restore, again := s.forward, s.restore, !s.canceled.IsZero()
+		soon := again && time.Since(s.canceled) < sameMoment
 		uncaught := forward == nil && slices.Contains(sessionSignals, got)
-		if forward == nil && !uncaught {
-			s.canceled = true
+		if forward == nil && !uncaught && !again {
+			s.canceled = time.Now()
 		}
 		s.mu.Unlock()
 		switch {
@@ -56,6 +62,7 @@ func (s *signals) loop() {
 		case uncaught:
 			signal.Reset(sig)
 			_ = syscall.Kill(os.Getpid(), sig)
+		case soon:
 		case again:
 			if restore != nil {
 				restore()
@@ -83,7 +90,7 @@ func (s *signals) session(forward func(syscall.Signal), restore func()) (end fun
 // interrupt cancels the command as a signal would.
 func (s *signals) interrupt(sig syscall.Signal) {
 	s.mu.Lock()
-	s.forward, s.canceled = nil, true
+	s.forward, s.canceled = nil, time.Now()
 	s.mu.Unlock()
 	s.cancel(interrupted{sig})
 }

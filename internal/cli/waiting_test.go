@@ -28,6 +28,20 @@ func TestWaitingForAStartIsShown(t *testing.T) {
 	}
 }
 
+// A signal often comes twice: to this process and to its group, or from the terminal and from a parent that passes it on.
+// Interrupted like that, a run removes its VM all the same.
+func TestASignalThatComesTwiceIsOne(t *testing.T) {
+	t.Parallel()
+	_, env := sandbox(t)
+	cmd, _ := piped(t, env, "boot", "vm", "run", "--image", "slow", "--name", "slow", "--", "true")
+	check(t, cmd.Process.Signal(syscall.SIGINT))
+	check(t, cmd.Process.Signal(syscall.SIGTERM)) // of another kind, so that the kernel keeps both
+	wantExit(t, cmd, 130)
+	if left := mustRun(t, env, "vm", "list", "-q"); left != "" {
+		t.Errorf("%q is left", left)
+	}
+}
+
 func TestACopyIsShown(t *testing.T) {
 	t.Parallel()
 	root, env := sandbox(t)
