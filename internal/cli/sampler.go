@@ -22,8 +22,8 @@ type load struct {
 // sampler asks VMs for their load, again and again.
 type sampler struct {
 	c     *client.Client
-	names []string // of those that are asked; one that is gone is dropped
-	all   bool     // not these, but all that run
+	named []api.VMSummary // those that are asked, by their ids once these are known; one that is gone is dropped
+	all   bool            // not these, but all that run
 	last  map[vm.ID]load
 }
 
@@ -54,14 +54,15 @@ func (s *sampler) sample(ctx context.Context) (loads []load, missing []error, er
 	before := s.last
 	s.last = map[vm.ID]load{}
 	kept := []load{}
+	s.named = nil
 	for i, l := range loads {
 		switch code := vm.CodeOf(errs[i]); {
 		case errs[i] == nil:
+			asked[i].ID, asked[i].Name = l.ID, l.Name
 		case code == vm.CodeNotFound && s.all: // removed meanwhile
 			continue
 		case code == vm.CodeNotFound:
 			missing = append(missing, errs[i])
-			s.names = slices.DeleteFunc(s.names, func(n string) bool { return n == asked[i].Name })
 			continue
 		default:
 			l.ID, l.Name, l.State, l.Error = asked[i].ID, asked[i].Name, asked[i].State, errs[i].Error()
@@ -70,6 +71,7 @@ func (s *sampler) sample(ctx context.Context) (loads []load, missing []error, er
 			l.since(old)
 		}
 		s.last[l.ID] = l
+		s.named = append(s.named, asked[i])
 		kept = append(kept, l)
 	}
 	slices.SortStableFunc(kept, func(a, b load) int {
@@ -81,13 +83,10 @@ func (s *sampler) sample(ctx context.Context) (loads []load, missing []error, er
 	return kept, missing, nil
 }
 
-// asked are the VMs to ask; of those that were named the name is all that is known.
+// asked are the VMs to ask; of those that were named the name is at first all that is known.
 func (s *sampler) asked(ctx context.Context) (asked []api.VMSummary, err error) {
 	if !s.all {
-		for _, n := range s.names {
-			asked = append(asked, api.VMSummary{Name: n})
-		}
-		return asked, nil
+		return s.named, nil
 	}
 	every, err := s.c.Summaries(ctx)
 	for _, r := range every {

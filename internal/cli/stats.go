@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"banger/internal/api"
 	"banger/internal/api/client"
 	"banger/internal/vm"
 )
@@ -45,7 +46,10 @@ With --json: an array of all VMs, a line of its own for each sample, with cpu_pe
 			if err != nil {
 				return err
 			}
-			s := &sampler{c: c, names: names, all: len(given) == 0, last: map[vm.ID]load{}}
+			s := &sampler{c: c, all: len(given) == 0, last: map[vm.ID]load{}}
+			for _, n := range names {
+				s.named = append(s.named, api.VMSummary{Name: n})
+			}
 			show := a.showLoads(*asJSON, *once)
 			if *once {
 				return a.statsOnce(ctx, s, show)

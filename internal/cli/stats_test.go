@@ -50,6 +50,19 @@ func TestStatsOfAVMThatGoes(t *testing.T) {
 	}
 }
 
+// A VM that gets another name meanwhile is still the one that was named.
+func TestStatsOfAVMThatIsRenamed(t *testing.T) {
+	t.Parallel()
+	_, env := sandbox(t)
+	mustRun(t, env, "vm", "run", "-d", "--name", "web")
+	cmd, s := piped(t, env, "\nweb ", "vm", "stats", "web")
+	mustRun(t, env, "vm", "rename", "web", "shop")
+	mustRun(t, env, "vm", "run", "-d", "--name", "web") // another
+	s.wait(t, "\nshop ")
+	mustRun(t, env, "vm", "delete", "shop")
+	wantExit(t, cmd, 0)
+}
+
 func TestShares(t *testing.T) {
 	at := time.Now()
 	old := load{VMStats: api.VMStats{At: at, Guest: &guest.Stats{UptimeMs: 5000, CPUUserMs: 100, CPUSystemMs: 50}, Host: api.HostStats{PID: 7, CPUMs: 1000}}}
