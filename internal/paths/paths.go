@@ -48,13 +48,13 @@ func System() (Paths, error) {
 
 // user are the directories of an ordinary user.
 func user() (Paths, error) {
-	home, err := os.UserHomeDir()
-	if err != nil {
-		return Paths{}, fmt.Errorf("find the state directory: %w", err)
-	}
+	home, lacking := os.Getenv("HOME"), ""
 	xdg := func(env, fallback string) string {
 		if d := os.Getenv(env); filepath.IsAbs(d) {
 			return filepath.Join(d, "banger")
+		}
+		if !filepath.IsAbs(home) {
+			lacking = env
 		}
 		return filepath.Join(home, fallback, "banger")
 	}
@@ -62,6 +62,10 @@ func user() (Paths, error) {
 		State:  xdg("XDG_STATE_HOME", ".local/state"),
 		Cache:  xdg("XDG_CACHE_HOME", ".cache"),
 		Config: filepath.Join(xdg("XDG_CONFIG_HOME", ".config"), "config.toml"),
+	}
+	if lacking != "" {
+		return Paths{}, vm.Errorf(vm.CodeInvalid, "find the daemon's directories: neither HOME (%q) nor %s is an absolute path", home, lacking).
+			WithHint("set HOME; or BANGER_ROOT=DIR puts everything under a directory of yours")
 	}
 	p.Root = p.State
 	// Not XDG_RUNTIME_DIR: it goes with the last login, and the VMs' sockets with it; VMs stay.

@@ -44,6 +44,30 @@ func TestAUsersDirectoriesDoNotDependOnTheSession(t *testing.T) {
 	}
 }
 
+// Without a HOME, as in a service, the XDG directories are enough. What is not known without it is an error, and not taken from
+// the directory that happens to be the current one.
+func TestAUserWithoutAHome(t *testing.T) {
+	t.Setenv("BANGER_ROOT", "")
+	xdg := []string{"XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"}
+	for _, home := range []string{"", "relative"} {
+		t.Setenv("HOME", home)
+		for _, env := range xdg {
+			t.Setenv(env, "/x/"+env)
+		}
+		p, err := user()
+		if err != nil || p.State != "/x/XDG_STATE_HOME/banger" || p.Cache != "/x/XDG_CACHE_HOME/banger" || p.Config != "/x/XDG_CONFIG_HOME/banger/config.toml" {
+			t.Errorf("HOME=%s: %+v, %v", home, p, err)
+		}
+		for _, env := range xdg {
+			t.Setenv(env, "")
+			if p, err := user(); vm.CodeOf(err) != vm.CodeInvalid || !strings.Contains(vm.HintOf(err), "BANGER_ROOT") {
+				t.Errorf("HOME=%s without %s: %+v, %v", home, env, p, err)
+			}
+			t.Setenv(env, "/x/"+env)
+		}
+	}
+}
+
 func TestCheckSockets(t *testing.T) {
 	fits := Under("/" + strings.Repeat("x", MaxSocket-len("/run/000000000000/agent.sock")-1))
 	if err := fits.CheckSockets(); err != nil {
