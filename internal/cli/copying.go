@@ -45,11 +45,16 @@ func (cp copying) copyIn(ctx context.Context, src, dst place) error {
 			return e
 		}
 		return cp.put(ctx, place{dst.vm, real}, func(w io.Writer) error {
+			by, in := tarcopy.Compressed(cp.in)
+			if by != "" {
+				return vm.Errorf(vm.CodeInvalid, "the tar stream is compressed by %s", by).
+					WithHint("decompress it on its way: %s -dc | banger vm cp - %s", by, dst)
+			}
 			if cp.o.Owner {
-				_, err := io.Copy(w, cp.in)
+				_, err := io.Copy(w, in)
 				return err
 			}
-			return tarcopy.Disown(w, cp.in)
+			return tarcopy.Disown(w, in)
 		})
 	}
 	stat := os.Lstat
