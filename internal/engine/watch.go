@@ -82,11 +82,16 @@ func (w *Watch) until(ctx context.Context, id vm.ID, report vm.Report, done func
 		w.Stop()
 	}()
 	w.e.events.narrow(w.subscription, id)
+	name := ""
 	for {
 		r, err := w.e.Store.VM(ctx, id)
+		if isNotFound(err) && name != "" {
+			return r, vm.Errorf(vm.CodeNotFound, "VM %s was removed meanwhile", name)
+		}
 		if err != nil {
 			return r, err
 		}
+		name = r.Name
 		if ok, err := done(r); ok || err != nil {
 			return r, err
 		}

@@ -36,6 +36,23 @@ func TestWatchTellsEverything(t *testing.T) {
 	}
 }
 
+// Who waits for a VM that somebody else removes is told so by its name.
+func TestAWaitForAVMThatIsRemoved(t *testing.T) {
+	w := newWorld(t)
+	d := w.start()
+	r := d.run("web", false)
+	_, err := d.Watch().until(t.Context(), r.ID, nil, func(r vm.VMRecord) (bool, error) {
+		if r.Want == vm.WantRunning { // it waits
+			_, err := d.Delete(t.Context(), "web")
+			return false, err
+		}
+		return false, nil
+	})
+	if vm.CodeOf(err) != vm.CodeNotFound || !strings.Contains(err.Error(), "VM web was removed meanwhile") {
+		t.Errorf("%v", err)
+	}
+}
+
 // Who follows all VMs is told by name which of them is gone: the record cannot be asked any more.
 func TestGoneHasAName(t *testing.T) {
 	w := newWorld(t)

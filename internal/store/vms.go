@@ -46,7 +46,7 @@ func (s *Store) CreateVM(ctx context.Context, r vm.VMRecord, ranges ...Range) (v
 
 // VM reads one record by id; CodeNotFound when there is none.
 func (s *Store) VM(ctx context.Context, id vm.ID) (vm.VMRecord, error) {
-	return one(s.readVMs(s.stmts.vm.QueryContext(ctx, id)))(notFound(string(id)))
+	return one(s.readVMs(s.stmts.vm.QueryContext(ctx, id)))(removed(id))
 }
 
 // VMByRef reads the record whose name or id is ref, or whose id alone begins with it.
@@ -107,6 +107,11 @@ func (s *Store) nearest(ctx context.Context, query, ref string) string {
 
 func notFound(ref string) error {
 	return vm.Errorf(vm.CodeNotFound, "no VM named %q", ref).WithHint("banger vm list shows all")
+}
+
+// removed is the error for an id without a row: nobody has one but from a row that was there.
+func removed(id vm.ID) error {
+	return vm.Errorf(vm.CodeNotFound, "VM %s was removed meanwhile", id)
 }
 
 // VMs reads all records, oldest first. A row of which a part cannot be read is returned with State error (or, while the
@@ -186,7 +191,7 @@ func (s *Store) update(ctx context.Context, id vm.ID, change func(*sql.Tx, *vm.V
 	err := s.vital(ctx, "update a VM in", func(tx *sql.Tx) error {
 		r, err := s.scan(tx.StmtContext(ctx, s.stmts.vm).QueryRowContext(ctx, id))
 		if errors.Is(err, sql.ErrNoRows) {
-			return notFound(string(id))
+			return removed(id)
 		}
 		if err != nil {
 			return err
