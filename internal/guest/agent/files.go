@@ -38,7 +38,7 @@ func (s *Server) handleFiles(w http.ResponseWriter, r *http.Request) {
 	case http.MethodHead, http.MethodGet:
 		giveFiles(w, r, name, follow)
 	case http.MethodPut:
-		takeFiles(w, r, name)
+		s.takeFiles(w, r, name)
 	default:
 		w.Header().Set("Allow", "GET, HEAD, PUT")
 		writeError(w, http.StatusMethodNotAllowed, vm.Errorf(vm.CodeInvalid, "method %s on files", r.Method))
@@ -103,13 +103,22 @@ func pathStat(name string, fi fs.FileInfo) guest.PathStat {
 	return st
 }
 
-func takeFiles(w http.ResponseWriter, r *http.Request, dir string) {
+func (s *Server) takeFiles(w http.ResponseWriter, r *http.Request, dir string) {
+	done, ok := s.uploads.begin(w)
+	if !ok {
+		writeFileError(w, errPoweredOff)
+		return
+	}
 	fi, err := os.Stat(dir)
 	if err == nil && !fi.IsDir() {
 		err = vm.Errorf(vm.CodeInvalid, "%s is not a directory", dir)
 	}
 	if err == nil {
 		err = unpack(r.Context(), dir, r.Body)
+	}
+	done()
+	if err != nil && s.uploads.ended() {
+		err = errPoweredOff
 	}
 	if err != nil {
 		answerEarly(w, r)

@@ -67,6 +67,7 @@ func (s *Server) powerOffOnSignal() {
 func (s *Server) powerOff(grace time.Duration) {
 	s.ending.Do(func() {
 		s.stage.CompareAndSwap(nil, guest.EndingProcesses)
+		s.uploads.end(killWait)
 		if s.system.askInit() {
 			<-time.After(grace) // it ends the machine, and us with it
 		} else {

@@ -32,6 +32,7 @@ type Server struct {
 	null      int      // /dev/null
 	system    system
 	jobs      *jobs
+	uploads   uploads
 	passwd    remembered
 	home      <-chan struct{} // closed when the work disk is mounted; nil = nothing to wait for
 
