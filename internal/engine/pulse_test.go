@@ -127,6 +127,8 @@ func TestAGuestThatOnlyTalksLives(t *testing.T) {
 				conn, err := c.Exec(t.Context(), guest.ExecRequest{Argv: []string{"make"}})
 				must(t, err)
 				defer func() { _ = conn.Close() }()
+				_, err = io.ReadFull(conn, make([]byte, 1)) // it runs by this rule, and not by the next
+				must(t, err)
 				go func() { _, _ = io.Copy(io.Discard, conn) }()
 			}
 			answers, stop := d.WhileAnswers(t.Context(), "web")
